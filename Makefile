@@ -1,0 +1,41 @@
+# Short targets for people and CI alike. A fresh machine needs Python >= 3.11 and make; nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
+
+.PHONY: run demo test lint format locks clean
+.DEFAULT_GOAL := run
+
+run: .venv/platform demo  ## train the demo models if there are none, then serve them on 127.0.0.1:8000
+	$(BIN)/frontrow serve
+
+demo: .venv/platform
+	$(BIN)/frontrow demo
+
+test: .venv/development lint  ## everything that needs no server outside Python
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+lint: .venv/development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/development
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The environment is a file of the lock it was made from: it is made again when the lock changes.
+.venv/platform .venv/development: .venv/%: requirements/%.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+locks: .venv/development  ## pin again what pyproject.toml asks for
+	$(LOCK) --extra dev -o requirements/development.txt
+	$(LOCK) --extra platform -c requirements/development.txt -o requirements/platform.txt
+	$(LOCK) -c requirements/development.txt -o requirements/serving.txt
+
+clean:
+	rm -rf .venv .frontrow build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,111 @@
+"""What a request's headers say of its caller."""
+
+import re
+from typing import NamedTuple
+
+from app.errors import Fault, Problem, headers_too_large, invalid_request
+from app.experiment import Variant
+from batching import Priority
+
+MAX_HEADERS = 64
+MAX_HEADER_BYTES = 16_384
+MAX_TIMEOUT_MS = 600_000
+
+_ID = re.compile(rb"[A-Za-z0-9._:@=+-]{1,128}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_TIMEOUT = re.compile(rb"[1-9][0-9]{0,5}")
+_VARIANTS: dict[bytes, Variant] = {b"control": "control", b"treatment": "treatment"}
+_PRIORITIES = {b"critical": Priority.CRITICAL, b"normal": Priority.NORMAL, b"sheddable": Priority.SHEDDABLE}
+
+# The headers that the service reads; all others are passed over without a look at their value.
+_KNOWN = frozenset(
+    (
+        b"x-visitor-id",
+        b"x-variant",
+        b"x-request-id",
+        b"x-request-timeout-ms",
+        b"x-priority",
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+    )
+)
+_REPEATED = b"\x00"  # no header value can hold it, so it matches nothing that is allowed
+
+
+class Caller(NamedTuple):
+    """`ignored` names the headers whose garbled or repeated value was passed over (they can never be an error)."""
+
+    visitor: str | None
+    asked_variant: Variant | None
+    request_id: str | None
+    timeout_seconds: float | None
+    priority: Priority
+    content_type: bytes
+    content_length: int | None
+    content_encoding: bytes
+    ignored: tuple[str, ...]
+    faults: tuple[Fault, ...]
+
+    def check(self) -> None:
+        """Raise the 422 of a header that is not allowed."""
+        if self.faults:
+            raise invalid_request(self.faults)
+
+
+def check_size(headers: list[tuple[bytes, bytes]]) -> Problem | None:
+    if len(headers) > MAX_HEADERS:
+        return headers_too_large(f"{len(headers)} headers were sent and {MAX_HEADERS} are allowed")
+    size = sum(len(name) + len(value) for name, value in headers)
+    if size > MAX_HEADER_BYTES:
+        return headers_too_large(f"the headers have {size} bytes and {MAX_HEADER_BYTES} are allowed")
+    return None
+
+
+def read_caller(headers: list[tuple[bytes, bytes]]) -> Caller:
+    """Read the headers once. Never raises: the split and the request id must be known to answer a fault, too."""
+    known: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _KNOWN:
+            known[name] = value if name not in known else _REPEATED
+    ignored: list[str] = []
+    faults: list[Fault] = []
+
+    visitor = known.get(b"x-visitor-id")
+    if visitor is not None and not _ID.fullmatch(visitor):
+        visitor = None
+        ignored.append("X-Visitor-Id")
+
+    variant = known.get(b"x-variant")
+    asked_variant = None if variant is None else _VARIANTS.get(variant)
+    if variant is not None and asked_variant is None:
+        ignored.append("X-Variant")
+
+    request_id = known.get(b"x-request-id")
+    if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
+        request_id = None
+        ignored.append("X-Request-Id")
+
+    timeout = known.get(b"x-request-timeout-ms")
+    if timeout is not None and not (_TIMEOUT.fullmatch(timeout) and int(timeout) <= MAX_TIMEOUT_MS):
+        timeout = None
+        faults.append(Fault("header X-Request-Timeout-Ms", f"a whole number from 1 to {MAX_TIMEOUT_MS} is allowed"))
+
+    priority = _PRIORITIES.get(known.get(b"x-priority", b"normal"))
+    if priority is None:
+        priority = Priority.NORMAL
+        faults.append(Fault("header X-Priority", "critical, normal or sheddable is allowed"))
+
+    length = known.get(b"content-length")
+    return Caller(
+        visitor=None if visitor is None else visitor.decode("ascii"),
+        asked_variant=asked_variant,
+        request_id=None if request_id is None else request_id.decode("ascii"),
+        timeout_seconds=None if timeout is None else int(timeout) / 1e3,
+        priority=priority,
+        content_type=known.get(b"content-type", b""),
+        content_length=int(length) if length is not None and length.isdigit() else None,
+        content_encoding=known.get(b"content-encoding", b""),
+        ignored=tuple(ignored),
+        faults=tuple(faults),
+    )

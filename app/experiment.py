@@ -1,0 +1,46 @@
+"""Which variant a visitor gets, and why."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Variant = Literal["control", "treatment"]
+VARIANTS: tuple[Variant, ...] = ("control", "treatment")
+BUCKETS = 10_000
+
+
+class Assignment(NamedTuple):
+    variant: Variant
+    reason: Literal["hash", "forced", "fallback"]
+
+
+def bucket(salt: str, experiment: str, unit: str) -> int:
+    """The unit's place on the line of 10,000 buckets: sha256 of `salt:experiment:unit`, its first 8 bytes, modulo."""
+    digest = hashlib.sha256(f"{salt}:{experiment}:{unit}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A sticky split: treatment owns the buckets [0, share), so a larger share only ever adds visitors to it."""
+
+    name: str
+    salt: str
+    treatment_share: float
+    fallback: Variant
+    forcing_allowed: bool
+    has_treatment: bool
+
+    @property
+    def treatment_buckets(self) -> int:
+        return round(self.treatment_share * BUCKETS)
+
+    def assign(self, visitor: str | None, asked: Variant | None = None) -> Assignment:
+        if not self.has_treatment:
+            return Assignment("control", "fallback")
+        if asked is not None and self.forcing_allowed:
+            return Assignment(asked, "forced")
+        if visitor is None:
+            return Assignment(self.fallback, "fallback")
+        in_treatment = bucket(self.salt, self.name, visitor) < self.treatment_buckets
+        return Assignment("treatment" if in_treatment else "control", "hash")

@@ -1,0 +1,60 @@
+"""The event loop's pulse: how late it beats, and the gauges that are refreshed with it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from batching import Priority
+
+INTERVAL_SECONDS = 0.01
+BEATS_PER_WINDOW = 100
+
+# A late loop is full of work that was accepted already; the least important requests give way first.
+LAG_LIMIT_SECONDS = {Priority.CRITICAL: 0.1, Priority.NORMAL: 0.05, Priority.SHEDDABLE: 0.025}
+
+
+class Heartbeat:
+    """Beats every 10 ms, and calls `each_second` once a second of beats.
+
+    `lag_seconds` is how late the latest beat was; `longest_lag_seconds` the longest of the last second.
+    """
+
+    def __init__(self, each_second: Callable[[], None]) -> None:
+        self.beats = 0
+        self._lags = deque([0.0], maxlen=BEATS_PER_WINDOW)
+        self._each_second = each_second
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def lag_seconds(self) -> float:
+        """Also counts a beat that is overdue: a loop that is late now need not get round to beating to know it."""
+        overdue = 0.0 if self._loop is None else self._loop.time() - self._due_at
+        return max(self._lags[-1], overdue)
+
+    @property
+    def longest_lag_seconds(self) -> float:
+        return max(self._lags)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._schedule()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = None
+
+    def _schedule(self) -> None:
+        assert self._loop is not None  # only a started heart beats
+        self._due_at = self._loop.time() + INTERVAL_SECONDS
+        self._timer = self._loop.call_at(self._due_at, self._beat)
+
+    def _beat(self) -> None:
+        assert self._loop is not None
+        self._lags.append(max(0.0, self._loop.time() - self._due_at))
+        self.beats += 1
+        if self.beats % BEATS_PER_WINDOW == 0:
+            self._each_second()
+        self._schedule()

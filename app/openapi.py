@@ -1,0 +1,131 @@
+"""The OpenAPI description of `/v1/rank`, made from the running models."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from app.caller import MAX_TIMEOUT_MS
+from app.errors import ProblemDocument
+from app.schemas import Field, RankResponse, RequestShape
+from features import Catalog
+from registry import Bundle
+
+EXAMPLE_CANDIDATES = 3
+
+_PROBLEMS = {
+    HTTPStatus.BAD_REQUEST: "The body is not JSON in UTF-8.",
+    HTTPStatus.REQUEST_TIMEOUT: "The body did not arrive in time.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Too many candidates, or too large a body.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not `application/json`, or is compressed.",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "A field or header is wrong; `faults` has the place of each.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "Too many or too large headers.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "A defect of the service.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Refused at the door: the answer would have come too late. Nothing was queued.",
+    HTTPStatus.GATEWAY_TIMEOUT: "The deadline passed before scoring.",
+}
+
+
+def describe_rank(document: dict[str, Any], shape: RequestShape, example: dict[str, Any]) -> dict[str, Any]:
+    """`document` with `/v1/rank` and its schemas added."""
+    types = [shape.request_type, RankResponse, ProblemDocument]
+    (body, answer, problem), schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    _describe_fields(schemas["Context"], shape.context)
+    _describe_fields(schemas["Features"], shape.activity)
+    schemas["RankRequest"]["properties"]["candidates"]["maxItems"] = shape.max_candidates
+    operation = {
+        "operationId": "rank",
+        "summary": "Rank activities for one visitor",
+        "description": "The best activity comes first; ties keep the order of the request. `position` counts from 1.",
+        "parameters": _headers_in(),
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": body, "example": example}},
+        },
+        "responses": {
+            "200": {
+                "description": "The ranking.",
+                "headers": _headers_out(),
+                "content": {"application/json": {"schema": answer}},
+            },
+            **{str(int(status)): _problem(text, problem, status) for status, text in _PROBLEMS.items()},
+        },
+    }
+    document["paths"] = {"/v1/rank": {"post": operation}, **document["paths"]}
+    document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+    return document
+
+
+def example_request(shape: RequestShape, bundle: Bundle, catalog: Catalog) -> dict[str, Any]:
+    """A request that works: values of the model's input example, on activities that the catalog knows."""
+    rows = bundle.example[:EXAMPLE_CANDIDATES]
+    known = list(islice(catalog.rows, EXAMPLE_CANDIDATES - 1))
+    names = {field.name for field in shape.activity}
+    inline = [
+        {"id": f"example-{number}", "features": {name: value for name, value in row.items() if name in names}}
+        for number, row in enumerate(rows, 1)
+    ]
+    context_names = {field.name for field in shape.context}
+    request: dict[str, Any] = {}
+    if context_names and rows:
+        request["context"] = {name: value for name, value in rows[0].items() if name in context_names}
+    request["candidates"] = [*known, *inline[: EXAMPLE_CANDIDATES - len(known)]]
+    return request
+
+
+def _describe_fields(schema: dict[str, Any], fields: Sequence[Field]) -> None:
+    for field in fields:
+        if field.categories:
+            shown = ", ".join(field.categories[:20]) + (", ..." if len(field.categories) > 20 else "")
+            schema["properties"][field.name]["description"] = f"One of: {shown}. Any other value counts as missing."
+            schema["properties"][field.name]["examples"] = list(field.categories[:5])
+
+
+def _headers_in() -> list[dict[str, Any]]:
+    def header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+        return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+    return [
+        header(
+            "X-Visitor-Id",
+            "Who asks: keeps the visitor in one variant. Up to 128 of `A-Za-z0-9._:@=+-`; anything else is ignored.",
+            {"type": "string"},
+        ),
+        header("X-Variant", "Asks for `control` or `treatment`, where settings allow it.", {"type": "string"}),
+        header("X-Request-Id", "Up to 64 of `A-Za-z0-9._-`; otherwise replaced.", {"type": "string"}),
+        header(
+            "X-Request-Timeout-Ms",
+            "How long the caller waits, in milliseconds. Only shortens the service's own limit.",
+            {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+        ),
+        header(
+            "X-Priority",
+            "Under overload, `sheddable` is refused first and `critical` last.",
+            {"type": "string", "enum": ["critical", "normal", "sheddable"]},
+        ),
+    ]
+
+
+def _headers_out() -> dict[str, Any]:
+    texts = {
+        "X-Request-Id": "The request's id, as sent or as given.",
+        "X-Variant": "The variant that answered.",
+        "X-Model-Version": "The model that scored, as `name/version`.",
+        "X-Code-Version": "The revision of the code that answered.",
+        "Server-Timing": "Milliseconds of decode, queue, features and score.",
+    }
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()}
+
+
+def _problem(description: str, schema: dict[str, Any], status: HTTPStatus) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": description,
+        "content": {"application/problem+json": {"schema": schema}},
+    }
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        response["headers"] = {
+            "Retry-After": {"description": "Seconds until there will be room.", "schema": {"type": "integer"}}
+        }
+    return response

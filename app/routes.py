@@ -1,0 +1,241 @@
+"""The routes that people and machines look at: probes, identity, metrics. `/v1/rank` has a module of its own."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from app.errors import PROBLEM_JSON, Problem, defect
+from app.openapi import describe_rank
+from app.rank_route import Message, RankRoute, Receive, Send
+from app.service import Service
+
+RANK_PATH = "/v1/rank"
+
+
+class ModelDescription(BaseModel):
+    """A model that serves, and how to find out where it came from."""
+
+    variant: Literal["control", "treatment"]
+    name: str
+    version: str
+    run_id: str | None
+    alias: str | None
+    sha256: str
+    objective: str
+    trees: int
+    trained_at: str | None
+    training_code_version: str | None
+    loaded_at: datetime
+    origin: str
+    origin_detail: str
+    engine: str
+    activities: int
+
+
+class FeatureDescription(BaseModel):
+    name: str
+    role: Literal["context", "activity"]
+    type: Literal["number", "integer", "boolean", "category"]
+    categories: list[str] | None
+
+
+class ModelWithFeatures(ModelDescription):
+    calibration: dict[str, float]
+    features: list[FeatureDescription]
+
+
+class Models(BaseModel):
+    models: list[ModelWithFeatures]
+
+
+class ExperimentDescription(BaseModel):
+    name: str
+    treatment_share: float
+    fallback_variant: Literal["control", "treatment"]
+    forcing_allowed: bool
+    running: bool
+
+
+class Version(BaseModel):
+    code_version: str
+    build_time: str | None
+    started_at: datetime
+    models: list[ModelDescription]
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    beats: int
+
+
+class Readiness(BaseModel):
+    """`missing` says in words why the service is not ready; `notes` what an operator should know all the same."""
+
+    ready: bool
+    missing: list[str]
+    notes: list[str]
+
+
+class Application:
+    """The ASGI application: `/v1/rank` straight to its route, everything else through FastAPI."""
+
+    def __init__(self, service: Service) -> None:
+        self._rank = RankRoute(service)
+        self.pages = _pages(service)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == RANK_PATH and scope["method"] == "POST":
+            await self._rank(scope, receive, send)
+        else:
+            await self.pages(scope, receive, send)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDependency = Annotated[Service, Depends(_service)]
+
+router = APIRouter()
+
+
+@router.get("/healthz", summary="Whether the event loop beats", tags=["probes"])
+async def healthz(service: ServiceDependency) -> Health:
+    return Health(status="ok", beats=service.heartbeat.beats)
+
+
+@router.get(
+    "/readyz",
+    summary="Whether requests should be sent here",
+    tags=["probes"],
+    responses={503: {"model": Readiness, "description": "Not ready; `missing` says why."}},
+)
+async def readyz(service: ServiceDependency, response: Response) -> Readiness:
+    missing = service.missing()
+    if missing:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return Readiness(ready=not missing, missing=missing, notes=service.notes())
+
+
+@router.get("/version", summary="Which code and which models answer", tags=["identity"])
+async def version(service: ServiceDependency) -> Version:
+    return Version(
+        code_version=service.code_version,
+        build_time=service.settings.build_time,
+        started_at=service.started_at,
+        models=[ModelDescription(**facts) for facts in service.describe_models()],
+    )
+
+
+@router.get("/v1/models", summary="The models that serve, with their features", tags=["identity"])
+async def models(service: ServiceDependency) -> Models:
+    return Models(models=[ModelWithFeatures(**facts) for facts in service.describe_models()])
+
+
+@router.get("/v1/experiment", summary="How visitors are split", tags=["identity"])
+async def experiment(service: ServiceDependency) -> ExperimentDescription:
+    split = service.experiment
+    return ExperimentDescription(
+        name=split.name,
+        treatment_share=split.treatment_share,
+        fallback_variant=split.fallback,
+        forcing_allowed=split.forcing_allowed,
+        running=split.has_treatment,
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    tags=["probes"],
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text format."}
+    },
+)
+async def metrics(service: ServiceDependency) -> Response:
+    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/", include_in_schema=False)
+async def start_page() -> Response:
+    return RedirectResponse("docs")
+
+
+@router.api_route(
+    RANK_PATH, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"], include_in_schema=False
+)
+async def rank_wants_post() -> Response:
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+
+
+def _pages(service: Service) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    pages = FastAPIOffline(
+        title="Frontrow",
+        description="Ranks activities for one visitor, now.",
+        version=service.code_version,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        favicon_url="data:,",
+    )
+    pages.state.service = service
+    pages.include_router(router)
+    pages.add_exception_handler(HTTPException, _http_problem)
+    pages.add_exception_handler(Exception, _defect)
+
+    def openapi() -> dict[str, Any]:
+        if pages.openapi_schema is None:
+            document = get_openapi(
+                title=pages.title, version=pages.version, description=pages.description, routes=pages.routes
+            )
+            pages.openapi_schema = describe_rank(document, service.shape, service.example())
+        return pages.openapi_schema
+
+    pages.openapi = openapi  # type: ignore[method-assign]
+    return pages
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # registered for nothing else
+    status = HTTPStatus(error.status_code)
+    details = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs lists what there is",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not answer that method; see the Allow header",
+    }
+    problem = Problem(status, status.phrase.lower().replace(" ", "-"), details.get(status, status.phrase))
+    return _problem_response(problem, error.headers)
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    return _problem_response(defect(), None)
+
+
+def _problem_response(problem: Problem, headers: Any) -> Response:
+    request_id = uuid.uuid4().hex
+    return Response(
+        problem.document(request_id),
+        status_code=problem.status,
+        media_type=PROBLEM_JSON.decode(),
+        headers={**(headers or {}), "X-Request-Id": request_id},
+    )

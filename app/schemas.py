@@ -1,0 +1,298 @@
+"""The wire format of `/v1/rank`, made from the running models.
+
+`RequestShape` is the one place that knows which fields a request may have: it decodes bodies, finds every fault of a
+bad one, and gives the JSON Schema of the OpenAPI document, all from the same types.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+
+import msgspec
+from msgspec import Meta
+
+from app.errors import Fault, invalid_request, malformed_json, too_many_candidates
+from registry import Feature
+
+MAX_DEPTH = 32
+MAX_FAULTS = 50
+SAFE_INTEGER = 2**53
+
+FieldType = Literal["number", "integer", "boolean", "category"]
+ActivityId = Annotated[str, Meta(min_length=1, max_length=128)]
+
+_TYPES: dict[FieldType, Any] = {
+    "number": float,
+    "integer": Annotated[int, Meta(ge=-SAFE_INTEGER, le=SAFE_INTEGER)],
+    "boolean": bool,
+    "category": Annotated[str, Meta(max_length=256)],
+}
+
+
+class ShapeError(Exception):
+    """The two models cannot be served behind one request shape."""
+
+
+class Field(NamedTuple):
+    """A name that a request may use. `categories` are those that some model knows; others are "missing"."""
+
+    name: str
+    type: FieldType
+    categories: tuple[str, ...] = ()
+
+
+class Candidate(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A candidate with features of its own; a bare id stands for one without."""
+
+    id: ActivityId
+    features: Any = None
+
+
+class RankRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A decoded body. `context` and each candidate's `features` are structs of `RequestShape`."""
+
+    candidates: list[Any]
+    context: Any = None
+    top_k: Annotated[int, Meta(ge=1, le=SAFE_INTEGER)] | None = None
+
+
+class RankedActivity(msgspec.Struct, gc=False):
+    id: str
+    score: float
+    position: int
+
+
+class ModelVersion(msgspec.Struct, frozen=True):
+    name: str
+    version: str
+
+
+class RankResponse(msgspec.Struct, gc=False):
+    request_id: str
+    variant: Literal["control", "treatment"]
+    assignment: Literal["hash", "forced", "fallback"]
+    model: ModelVersion
+    ranking: list[RankedActivity]
+    unknown_candidates: list[str]
+    degraded: bool
+
+
+class RequestShape:
+    """Fields of the context and of a candidate's features, each ordered with the numbers first and categories last."""
+
+    def __init__(self, context: Iterable[Field], activity: Iterable[Field], *, max_candidates: int) -> None:
+        self.context = tuple(sorted(context, key=lambda field: field.type == "category"))
+        self.activity = tuple(sorted(activity, key=lambda field: field.type == "category"))
+        self.max_candidates = max_candidates
+        self.context_type = _struct("Context", self.context)
+        self.features_type = _struct("Features", self.activity)
+        self.candidate_type = msgspec.defstruct(
+            "Candidate", [("features", self.features_type | None, None)], bases=(Candidate,), forbid_unknown_fields=True
+        )
+        self.request_type = msgspec.defstruct(
+            "RankRequest",
+            [
+                ("candidates", list[ActivityId | self.candidate_type]),  # type: ignore[name-defined]
+                ("context", self.context_type | None, None),
+            ],
+            bases=(RankRequest,),
+            forbid_unknown_fields=True,
+            kw_only=True,
+        )
+        self._decoder = msgspec.json.Decoder(self.request_type)
+
+    @classmethod
+    def of_models(
+        cls, models: Mapping[str, Sequence[Feature]], *, max_candidates: int, extra: Mapping[str, Sequence[Field]]
+    ) -> "RequestShape":
+        """The union of what the models ask for and what the rules around them (`extra`, by role) want to see.
+
+        Raises `ShapeError` where two models give one name different roles or types.
+        """
+        fields: dict[str, Field] = {}
+        roles: dict[str, str] = {}
+        for variant, features in models.items():
+            for feature in features:
+                known = fields.get(feature.name)
+                if known is not None and (known.type, roles[feature.name]) != (feature.type, feature.role):
+                    raise ShapeError(
+                        f"{variant}: feature {feature.name!r} is a {feature.role} {feature.type}, "
+                        f"but another variant has it as a {roles[feature.name]} {known.type}"
+                    )
+                categories = dict.fromkeys((*(known.categories if known else ()), *(feature.categories or ())))
+                fields[feature.name] = Field(feature.name, feature.type, tuple(categories))
+                roles[feature.name] = feature.role
+        for role, extras in extra.items():
+            for field in extras:
+                if roles.setdefault(field.name, role) != role:
+                    raise ShapeError(
+                        f"the rules want {field.name!r} as {role}, but a model has it as {roles[field.name]}"
+                    )
+                fields.setdefault(field.name, field)
+        return cls(
+            (field for name, field in fields.items() if roles[name] == "context"),
+            (field for name, field in fields.items() if roles[name] == "activity"),
+            max_candidates=max_candidates,
+        )
+
+    def decode(self, body: bytes) -> RankRequest:
+        """The request in `body`. Raises `Problem`: 400 for what is no JSON, 413 for too many candidates, else 422."""
+        try:
+            request: RankRequest = self._decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._explain(body)
+        if len(request.candidates) > self.max_candidates:
+            raise too_many_candidates(len(request.candidates), self.max_candidates)
+        ids = candidate_ids(request.candidates)
+        if len(set(ids)) != len(ids):
+            raise invalid_request(_duplicates(ids))
+        return request
+
+    def _explain(self, body: bytes) -> NoReturn:
+        """Raise the answer to a body that did not decode, with the place of each of its faults."""
+        try:
+            text = body.decode("utf-8")
+            document = json.loads(text, parse_constant=_not_finite)
+        except RecursionError:
+            raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")]) from None
+        except _NotFiniteError as error:
+            raise invalid_request([Fault("$", f"{error} is not a finite number")]) from None
+        except UnicodeDecodeError as error:
+            raise malformed_json(f"the body is not UTF-8 (byte {error.start})") from None
+        except ValueError as error:
+            reason = str(error) if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
+            raise malformed_json(f"the body is not JSON: {reason}") from None
+        if _depth_exceeds(document, MAX_DEPTH):
+            raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")])
+        candidates = document.get("candidates") if isinstance(document, dict) else None
+        if isinstance(candidates, list) and len(candidates) > self.max_candidates:
+            raise too_many_candidates(len(candidates), self.max_candidates)
+        raise invalid_request(list(self._faults(document, body))[:MAX_FAULTS])
+
+    def _faults(self, document: Any, body: bytes) -> Iterable[Fault]:
+        """The faults of each part by itself, since a decoder stops at its first one."""
+        found = 0
+        if isinstance(document, dict):
+            for fault in self._faults_of_parts(document):
+                found += 1
+                yield fault
+                if found == MAX_FAULTS:
+                    return
+        if not found:  # whatever the parts do not show, the whole does
+            try:
+                self._decoder.decode(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                yield _fault(error, "$")
+
+    def _faults_of_parts(self, document: dict[str, Any]) -> Iterable[Fault]:
+        for name in document.keys() - {"context", "candidates", "top_k"}:
+            yield Fault("$", f"unknown field `{_shown(name)}`; context, candidates and top_k are allowed")
+        if "candidates" not in document:
+            yield Fault("$", "`candidates` is missing")
+        yield from _faults_of_object(document.get("context"), self.context, "$.context")
+        candidates = document.get("candidates", [])
+        if not isinstance(candidates, list):
+            yield Fault("$.candidates", f"a list is allowed, got {_kind(candidates)}")
+            return
+        for position, candidate in enumerate(candidates):
+            yield from self._faults_of_candidate(candidate, f"$.candidates[{position}]")
+        yield from _faults_of_value(document.get("top_k"), Annotated[int, Meta(ge=1, le=SAFE_INTEGER)], "$.top_k")
+
+    def _faults_of_candidate(self, candidate: Any, place: str) -> Iterable[Fault]:
+        if isinstance(candidate, str):
+            yield from _faults_of_value(candidate, ActivityId, place)
+        elif isinstance(candidate, dict):
+            for name in candidate.keys() - {"id", "features"}:
+                yield Fault(place, f"unknown field `{_shown(name)}`; id and features are allowed")
+            if "id" not in candidate:
+                yield Fault(place, "`id` is missing")
+            elif candidate["id"] is None:
+                yield Fault(f"{place}.id", "a string is allowed, got null")
+            else:
+                yield from _faults_of_value(candidate["id"], ActivityId, f"{place}.id")
+            yield from _faults_of_object(candidate.get("features"), self.activity, f"{place}.features")
+        else:
+            yield Fault(place, f"an id or an object with id and features is allowed, got {_kind(candidate)}")
+
+
+def candidate_ids(candidates: Sequence[Any]) -> list[str]:
+    return [candidate if type(candidate) is str else candidate.id for candidate in candidates]
+
+
+def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
+    # Feature names may be any text, so the attributes are numbered and the names are what the wire calls them.
+    return msgspec.defstruct(
+        name,
+        [(f"f{position}", _TYPES[field.type] | None, None) for position, field in enumerate(fields)],
+        rename={f"f{position}": field.name for position, field in enumerate(fields)},
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+
+
+def _duplicates(ids: Sequence[str]) -> list[Fault]:
+    first: dict[str, int] = {}
+    faults = []
+    for position, activity in enumerate(ids):
+        if (seen := first.setdefault(activity, position)) != position:
+            faults.append(Fault(f"$.candidates[{position}]", f"the id {_shown(activity)} stands at {seen} already"))
+    return faults[:MAX_FAULTS]
+
+
+def _faults_of_object(value: Any, fields: Sequence[Field], place: str) -> Iterable[Fault]:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        yield Fault(place, f"an object is allowed, got {_kind(value)}")
+        return
+    types = {field.name: _TYPES[field.type] for field in fields}
+    for name, given in value.items():
+        if name in types:
+            yield from _faults_of_value(given, types[name], f"{place}.{name}")
+        else:
+            yield Fault(place, f"unknown field `{_shown(name)}`; no running model has such a feature")
+
+
+def _faults_of_value(value: Any, allowed: Any, place: str) -> Iterable[Fault]:
+    try:
+        # JSON text again, and not `convert`: the rules of the wire are the decoder's.
+        msgspec.json.decode(json.dumps(value).encode(), type=allowed | None)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        yield _fault(error, place)
+
+
+def _fault(error: Exception, place: str) -> Fault:
+    message, _, inner = str(error).partition(" - at `$")
+    return Fault(place + inner.rstrip("`"), message)
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "null")
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 64 else name[:61] + "..."
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return False
+    return any(isinstance(node, dict | list) for node in level)
+
+
+def _children(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
+
+
+class _NotFiniteError(ValueError):
+    """A literal that JSON does not have: NaN, Infinity, -Infinity."""
+
+
+def _not_finite(literal: str) -> NoReturn:
+    raise _NotFiniteError(literal)

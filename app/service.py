@@ -1,0 +1,243 @@
+"""The composition root: from settings to a running service, opened in order and closed in reverse."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from app.errors import loop_late
+from app.experiment import VARIANTS, Experiment, Variant
+from app.heartbeat import LAG_LIMIT_SECONDS, Heartbeat
+from app.identity import code_version
+from app.lame_duck import begin_lame_duck_on_sigterm
+from app.metrics import Metrics
+from app.openapi import example_request
+from app.processing import Rules, extra_fields, load_processing
+from app.ranking import Ranker, Scorer, Scores, Work
+from app.rows import RowMaker
+from app.schemas import RequestShape
+from app.settings import Settings
+from batching import Batcher, Lane, LaneStats, Limits, Priority, calibrate
+from features import Catalog
+from registry import Fetched, Model, fetch, load_model
+
+log = structlog.get_logger("frontrow")
+
+LOCAL_TRACKING_URI = "sqlite:///.frontrow/mlflow.db"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A variant's model, and where its bundle came from."""
+
+    fetched: Fetched
+    model: Model
+    catalog: Catalog
+
+
+def fetch_models(settings: Settings) -> dict[Variant, Fetched]:
+    """The bundle folder of each variant. Raises `RegistryUnavailable` or `BundleError`."""
+    uris: dict[Variant, str] = {"control": settings.control_model, "treatment": settings.treatment_model}
+    tracking_uri = settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING_URI
+    return {
+        variant: fetch(
+            uri,
+            cache=settings.bundle_cache,
+            tracking_uri=tracking_uri,
+            timeout_seconds=settings.registry_timeout_seconds,
+        )
+        for variant, uri in uris.items()
+        if uri
+    }
+
+
+def load_models(settings: Settings, fetched: Mapping[Variant, Fetched]) -> dict[Variant, Served]:
+    """The verified model and the catalog of each variant. Raises `BundleError` or `CatalogError`."""
+    return {
+        variant: Served(one, load_model(one.folder, settings.engine), _catalog(one.folder))
+        for variant, one in fetched.items()
+    }
+
+
+def _catalog(folder: Path) -> Catalog:
+    snapshot = folder / "catalog.parquet"
+    return Catalog.read(snapshot) if snapshot.exists() else Catalog.empty()
+
+
+class Service:
+    """Everything that answers requests. `start` and `stop` bracket its life on the event loop."""
+
+    def __init__(self, settings: Settings, served: Mapping[Variant, Served]) -> None:
+        self.settings = settings
+        self.served = dict(served)
+        self.code_version = code_version(settings.code_version)
+        self.started_at = datetime.now(UTC)
+        self.draining = False
+        self.ready = False
+        self.experiment = Experiment(
+            name=settings.experiment,
+            salt=settings.split_salt,
+            treatment_share=settings.treatment_share,
+            fallback=settings.fallback_variant,
+            forcing_allowed=settings.allow_forced_variant,
+            has_treatment="treatment" in served,
+        )
+        processing = load_processing(settings.processing)
+        self.shape = RequestShape.of_models(
+            {variant: one.model.bundle.features for variant, one in served.items()},
+            max_candidates=settings.max_candidates,
+            extra=extra_fields(processing),
+        )
+        self.metrics = Metrics([variant for variant in VARIANTS if variant in served])
+        self._limits = Limits(
+            max_batch_rows=settings.max_batch_rows, max_wait_seconds=settings.request_timeout_ms / 1e3
+        )
+        self._rules = {variant: Rules(processing, self.shape, one.catalog) for variant, one in served.items()}
+        self.heartbeat = Heartbeat(self._refresh_gauges)
+        self.code_headers = [(b"x-code-version", self.code_version.encode())]
+        self._passports = {
+            id(one.model): [
+                (b"x-model-version", f"{one.model.bundle.name}/{one.model.bundle.version}".encode()),
+                *self.code_headers,
+            ]
+            for one in served.values()
+        }
+
+    async def start(self) -> None:
+        """Warm up, measure what scoring costs, and say who serves. The service is ready afterwards."""
+        lanes = {variant: self._lane(one) for variant, one in self.served.items()}
+        self.batcher: Batcher[Work, Scores] = Batcher(lanes, limits=self._limits, observer=self.metrics.scored)
+        await self.batcher.start()
+        self.rankers = {variant: Ranker(variant, self.batcher, self._rules[variant]) for variant in self.served}
+        self._offered_rows = dict.fromkeys(self.served, 0)
+        self.heartbeat.start()
+        self.metrics.runs(self.code_version)
+        for variant, one in self.served.items():
+            origin = one.fetched.origin
+            self.metrics.serves(
+                variant,
+                one.model,
+                last_known_good=origin == "last-known-good",
+                verified_at=one.fetched.fetched_at.timestamp(),
+            )
+            log.info("serves", **{key: str(fact) for key, fact in _facts(variant, one).items()})
+        begin_lame_duck_on_sigterm(self.begin_draining, self.settings.lame_duck_seconds)
+        self.ready = True
+
+    def begin_draining(self) -> None:
+        """From now on `/readyz` fails and answers close their connection; requests are served on."""
+        self.draining = True
+        log.info("draining", lame_duck_seconds=self.settings.lame_duck_seconds)
+
+    async def stop(self) -> None:
+        """Answer everything that was admitted, then close. Nothing is admitted any more."""
+        self.draining = True
+        self.ready = False
+        await self.batcher.drain()
+        self.heartbeat.stop()
+
+    def now(self) -> float:
+        """The batcher's clock, in seconds: what deadlines are points of."""
+        return asyncio.get_running_loop().time()
+
+    def check_lag(self, variant: Variant, priority: Priority) -> None:
+        """Refuse, before the body is read, what a late event loop had better not take on. Raises `Problem`."""
+        lag = self.heartbeat.lag_seconds
+        if lag > LAG_LIMIT_SECONDS[priority]:
+            self.metrics.refused(variant, "loop_lag")
+            raise loop_late(lag, LAG_LIMIT_SECONDS[priority])
+
+    def passport(self, model: Model) -> list[tuple[bytes, bytes]]:
+        """The headers that say which model and which code answered."""
+        return self._passports[id(model)]
+
+    def missing(self) -> list[str]:
+        """Why no request should be sent here, in words; empty when ready."""
+        if self.draining:
+            return ["the service is draining"]
+        return [] if self.ready else ["the models are not warm"]
+
+    def notes(self) -> list[str]:
+        """What an operator should know although the service is ready."""
+        return [
+            f"{variant} serves its last known good bundle: {one.fetched.detail}"
+            for variant, one in self.served.items()
+            if one.fetched.origin == "last-known-good"
+        ]
+
+    def describe_models(self) -> list[dict[str, Any]]:
+        lanes = self.batcher.stats().lanes
+        return [
+            {
+                **_facts(variant, one),
+                "calibration": _calibration(lanes[variant]),
+                "features": [asdict(feature) for feature in one.model.bundle.features],
+            }
+            for variant, one in self.served.items()
+        ]
+
+    def example(self, one: Served | None = None) -> dict[str, Any]:
+        """A request that works, for people to copy; by default one in the terms of the control model."""
+        one = one or self.served["control"]
+        return example_request(self.shape, one.model.bundle, one.catalog)
+
+    def _lane(self, one: Served) -> Lane[Work, Scores]:
+        scorer = Scorer(one.model, RowMaker(one.model.bundle.features, self.shape, one.catalog))
+        example = self.shape.decode(msgspec.json.encode(self.example(one)))
+
+        def sample(rows: int) -> Work:
+            return Work(example.context, list(islice(cycle(example.candidates), rows)))
+
+        cost = calibrate(scorer.score, sample, limits=self._limits)
+        return Lane(scorer.score, scorer.split, scorer.join, cost)
+
+    def _refresh_gauges(self) -> None:
+        """Once a second: what is known only by looking."""
+        utilization = 0.0
+        for variant, lane in self.batcher.stats().lanes.items():
+            offered = lane.offered_rows - self._offered_rows[variant]
+            self._offered_rows[variant] = lane.offered_rows
+            utilization += offered / lane.capacity_rows_per_second
+            self.metrics.queue_rows.labels(variant).set(lane.waiting_rows)
+        self.metrics.utilization.set(utilization)
+        self.metrics.lag.set(self.heartbeat.longest_lag_seconds)
+
+
+def _facts(variant: Variant, one: Served) -> dict[str, Any]:
+    """What identifies a model that serves."""
+    bundle, engine = one.model.bundle, one.model.engine
+    return {
+        "variant": variant,
+        "name": bundle.name,
+        "version": bundle.version,
+        "run_id": bundle.run_id,
+        "alias": bundle.alias,
+        "sha256": bundle.sha256,
+        "objective": bundle.objective,
+        "trees": bundle.trees,
+        "trained_at": bundle.trained_at,
+        "training_code_version": bundle.code_revision,
+        "loaded_at": one.model.loaded_at,
+        "origin": one.fetched.origin,
+        "origin_detail": one.fetched.detail,
+        "engine": engine.name,
+        "activities": len(one.catalog),
+    }
+
+
+def _calibration(lane: LaneStats) -> dict[str, float]:
+    return {
+        "fixed_us": round(1e6 * lane.fixed_seconds, 2),
+        "row_us": round(1e6 * lane.row_seconds, 4),
+        "scale": round(lane.scale, 3),
+        "spread": round(lane.spread, 3),
+        "limit_rows": lane.limit_rows,
+        "capacity_rows_per_second": round(lane.capacity_rows_per_second),
+    }

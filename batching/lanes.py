@@ -1,0 +1,176 @@
+"""The lanes that share one scorer: who waits, what it will cost, who is admitted, and whose turn it is.
+
+State without a clock, task or I/O: time is passed in. What it decides, `batcher` does.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from batching import policy
+from batching.errors import DeadlineOutOfReach
+from batching.policy import Cost, CostModel, Limits, OverloadFlag, Priority, Refusal
+from batching.report import Tally
+from batching.waiting import Cut, Ticket, WaitingLine, cut
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lane(Generic[P, R]):
+    """One scorer and what a batch of it costs. A batch is scored by exactly one lane object.
+
+    score: one result for each request, in their order. Runs in the scoring thread, or on the loop when that is
+        cheaper. What it gives for a request must not depend on the others in the batch.
+    split, join: for requests of more rows than a batch: rows start to stop (exclusive) as a request of its own, and
+        the results of such pieces, in order, as one result.
+    prepare: awaited for a whole batch, beside the scoring of the batch before it; `score` then gets what it returns,
+        one for each request. It has to bound its own time.
+    """
+
+    score: Callable[[Sequence[Any]], Sequence[R]]
+    split: Callable[[P, int, int], P]
+    join: Callable[[Sequence[R]], R]
+    cost: Cost
+    prepare: Callable[[Sequence[P]], Awaitable[Sequence[Any]]] | None = None
+
+
+class LaneState:
+    """A lane's name, its present scorer, who waits for it, and what is known about it."""
+
+    __slots__ = ("flag", "lane", "limit_rows", "line", "model", "name", "prepare_seconds", "served_seconds", "tally")
+
+    def __init__(self, name: str, lane: Lane[Any, Any]) -> None:
+        self.name = name
+        self.line = WaitingLine()
+        self.flag = OverloadFlag()
+        self.tally = Tally()
+        self.served_seconds = 0.0
+        self.put(lane, limit_rows=1)
+
+    def put(self, lane: Lane[Any, Any], *, limit_rows: int) -> None:
+        """Use another scorer from now on. What was learned about the old one is forgotten."""
+        self.lane = lane
+        self.model = CostModel(lane.cost)
+        self.limit_rows = limit_rows
+        self.prepare_seconds = 0.0
+
+
+class Lanes:
+    """All lanes, and the arithmetic between them.
+
+    handover_seconds: what a batch costs beside its scoring: to the thread, back, and until the loop looks.
+    """
+
+    def __init__(self, lanes: Mapping[str, Lane[Any, Any]], limits: Limits) -> None:
+        self.by_name = {name: LaneState(name, lane) for name, lane in lanes.items()}
+        self.limits = limits
+        self.handover_seconds = 0.0
+        self._served_seconds = 0.0
+
+    def __iter__(self) -> Iterator[LaneState]:
+        return iter(self.by_name.values())
+
+    def put(self, state: LaneState, lane: Lane[Any, Any]) -> None:
+        state.put(lane, limit_rows=self.limits.batch_rows(lane.cost, self.handover_seconds))
+
+    def anybody_waits(self) -> bool:
+        return any(state.line.rows for state in self)
+
+    # What it will cost
+
+    def work_seconds(self, state: LaneState, rows: int) -> float:
+        """To score so many rows of a lane, as predicted."""
+        batches = policy.batches(rows, state.limit_rows)
+        return state.model.seconds(rows, batches) + batches * self.handover_seconds
+
+    def waiting_seconds(self) -> float:
+        """To score all that waits, as predicted."""
+        return sum(self.work_seconds(state, state.line.rows) for state in self)
+
+    def full_batch_seconds(self) -> float:
+        return max(self.work_seconds(state, state.limit_rows) for state in self)
+
+    def finish_seconds(self, state: LaneState, rows: int, busy_seconds: float) -> float:
+        """From now until `rows` more rows of a lane would be scored, as predicted.
+
+        Each further piece of an oversize request waits behind its neighbours again. Another lane takes no more of the
+        scorer's time than this one, and no more than it has work for.
+        """
+        rows += state.line.rows * policy.batches(rows, state.limit_rows)
+        own = self.work_seconds(state, rows) + state.prepare_seconds
+        others = sum(
+            min(own, self.work_seconds(other, other.line.rows))
+            for other in self
+            if other is not state and other.line.rows
+        )
+        return busy_seconds + own + others + policy.margin_seconds(state.model, rows, state.limit_rows)
+
+    # Who is admitted
+
+    def refusal(
+        self, state: LaneState, priority: Priority, rows: int, *, left_seconds: float, busy_seconds: float, now: float
+    ) -> Refusal | None:
+        """Why a request that finds the scorer busy is not admitted, or None when it is."""
+        full_batch_seconds = self.full_batch_seconds()
+        self._look(state, full_batch_seconds, now)
+        refusal = policy.refusal(
+            rows=rows,
+            waiting_rows=state.line.rows,
+            limit_rows=state.limit_rows,
+            room_rows=state.limit_rows * self.limits.max_waiting_batches,
+            finish_seconds=self.finish_seconds(state, rows, busy_seconds),
+            left_seconds=left_seconds,
+            budget_seconds=policy.budget_seconds(
+                priority,
+                overloaded=state.flag.on,
+                full_batch_seconds=full_batch_seconds,
+                max_wait_seconds=self.limits.max_wait_seconds,
+            ),
+        )
+        if refusal is not None and refusal.error is not DeadlineOutOfReach:
+            state.flag.saw_refusal()  # A deadline nobody could hold says nothing about the load.
+        return refusal
+
+    def join(self, state: LaneState, ticket: Ticket) -> None:
+        if not state.line.rows:
+            # Who was away gets no credit for it: it shares the scorer from now on.
+            state.served_seconds = max(state.served_seconds, self._served_seconds)
+        state.line.join(ticket)
+
+    def _look(self, state: LaneState, full_batch_seconds: float, now: float) -> None:
+        state.flag.look(
+            now,
+            threshold_seconds=policy.overload_threshold_seconds(full_batch_seconds),
+            head_wait_seconds=state.line.longest_wait_seconds(now),
+        )
+
+    # Whose turn it is
+
+    def next(self) -> LaneState | None:
+        """The lane with the highest class waiting, and of equals the one that had the least scoring time.
+
+        Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) with equal shares.
+        """
+        waiting = [state for state in self if state.line.rows]
+        return min(waiting, key=lambda state: (state.line.head_priority(), state.served_seconds), default=None)
+
+    def cut(self, state: LaneState, now: float) -> Cut:
+        """Take the next batch of a lane out of its line. It may be empty, when all that waited is gone or expired."""
+        self._look(state, self.full_batch_seconds(), now)
+        head_wait_seconds = state.line.longest_wait_seconds(now)
+        taken = cut(state.line, state.lane, state.model, state.limit_rows, now)
+        if taken.tickets:
+            state.flag.saw_dispatch(head_wait_seconds)
+            self._served_seconds = state.served_seconds
+            state.served_seconds += state.model.seconds(taken.rows)
+        return taken
+
+    def scored(self, state: LaneState, *, predicted_seconds: float, score_seconds: float) -> None:
+        """Charge a lane what its batch really took instead of what `cut` charged."""
+        state.served_seconds += score_seconds - predicted_seconds
+
+    def learn_handover(self, seconds: float) -> None:
+        known = self.handover_seconds
+        self.handover_seconds += 0.2 * (min(max(seconds, known / 2), 2 * known) - known)

@@ -1,0 +1,183 @@
+"""The requests of one lane that wait, in order: lower classes first, first come first served inside a class."""
+
+from asyncio import Future
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from batching.policy import CostModel, Priority, piece_rows
+from batching.report import DispatchReason
+
+
+class Ticket:
+    """One admitted request on its way. Its caller's future rides in it, so no table of futures can go stale.
+
+    rows_left: rows that were not yet handed to the scorer; less than `rows` once pieces of an oversize request are.
+    lane: the scorer that its first piece went to, so that the others follow; None before.
+    probe: it found the scorer idle, so it is scored even if the prediction says that this will be late.
+    """
+
+    __slots__ = (
+        "arrived_at",
+        "due_at",
+        "future",
+        "lane",
+        "pieces",
+        "priority",
+        "probe",
+        "queue_seconds",
+        "queued_at",
+        "request",
+        "rows",
+        "rows_left",
+        "rows_scored",
+        "score_seconds",
+    )
+
+    def __init__(
+        self,
+        future: Future[Any],
+        request: Any,
+        *,
+        rows: int,
+        due_at: float,
+        priority: Priority,
+        now: float,
+        probe: bool,
+    ) -> None:
+        self.future = future
+        self.request = request
+        self.rows = rows
+        self.rows_left = rows
+        self.rows_scored = 0
+        self.due_at = due_at
+        self.priority = priority
+        self.arrived_at = now
+        self.queued_at = now
+        self.probe = probe
+        self.lane: Any = None
+        self.pieces: list[Any] = []
+        self.queue_seconds = 0.0
+        self.score_seconds = 0.0
+
+    @property
+    def gone(self) -> bool:
+        """The caller left, or has its outcome already."""
+        return self.future.done()
+
+
+class WaitingLine:
+    """Counts are exact at every moment: whoever leaves is taken out, not marked, and that takes constant time."""
+
+    __slots__ = ("_classes", "rows")
+
+    def __init__(self) -> None:
+        self._classes: tuple[OrderedDict[Ticket, None], ...] = tuple(OrderedDict() for _ in Priority)
+        self.rows = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._classes))
+
+    def __iter__(self) -> Iterator[Ticket]:
+        for tickets in self._classes:
+            yield from tickets
+
+    def __contains__(self, ticket: Ticket) -> bool:
+        return ticket in self._classes[ticket.priority]
+
+    def head(self) -> Ticket | None:
+        for tickets in self._classes:
+            if tickets:
+                return next(iter(tickets))
+        return None
+
+    def head_priority(self) -> Priority:
+        """The highest class that waits. Only for a line that is not empty."""
+        return next(priority for priority in Priority if self._classes[priority])
+
+    def requests_by_class(self) -> tuple[int, ...]:
+        return tuple(map(len, self._classes))
+
+    def longest_wait_seconds(self, now: float) -> float:
+        """The wait of whoever stands longest, in any class; 0 when nobody waits."""
+        return max((now - next(iter(tickets)).queued_at for tickets in self._classes if tickets), default=0.0)
+
+    def join(self, ticket: Ticket) -> None:
+        self._classes[ticket.priority][ticket] = None
+        self.rows += ticket.rows_left
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take a ticket out, wherever it stands; one that does not wait is left alone."""
+        tickets = self._classes[ticket.priority]
+        if ticket in tickets:
+            del tickets[ticket]
+            self.rows -= ticket.rows_left
+
+    def take(self, ticket: Ticket, rows: int, now: float) -> None:
+        """Take `rows` of a ticket for a batch; what is left of it goes to the end of its class.
+
+        Large requests so take turns with their neighbours, one batch each, and hold nobody up for longer.
+        """
+        self.leave(ticket)
+        ticket.rows_left -= rows
+        if ticket.rows_left:
+            ticket.queued_at = now
+            self.join(ticket)
+
+
+@dataclass(slots=True)
+class Cut:
+    """A batch as it was cut from a line: whose rows, how many of each, for which scorer.
+
+    expired: those that were taken out of the line because they could not finish in time any more.
+    """
+
+    lane: Any
+    tickets: list[Ticket] = field(default_factory=list)
+    piece_rows: list[int] = field(default_factory=list)
+    rows: int = 0
+    due_at: float = float("inf")
+    expired: list[Ticket] = field(default_factory=list)
+    reason: DispatchReason | None = None
+
+    def add(self, ticket: Ticket, rows: int) -> None:
+        self.tickets.append(ticket)
+        self.piece_rows.append(rows)
+        self.rows += rows
+        self.due_at = min(self.due_at, ticket.due_at)
+
+
+def cut(line: WaitingLine, lane: Any, model: CostModel, limit_rows: int, now: float) -> Cut:
+    """Take the next batch out of a line: from the head on, until the next does not fit.
+
+    Who left is skipped. Who could not finish in time, even in this batch, is expired: its rows would be scored in vain.
+    A member that would become late because of one more is not made to wait for it. Pieces of a request stay with the
+    scorer that had the first one, so a batch ends where that changes.
+    """
+    taken = Cut(lane)
+    while (ticket := line.head()) is not None:
+        if ticket.gone:
+            line.leave(ticket)
+            continue
+        if not taken.tickets:
+            taken.lane = ticket.lane or lane
+        elif (ticket.lane or lane) is not taken.lane:
+            break
+        rows = piece_rows(ticket.rows_left, limit_rows)
+        if taken.rows + rows > limit_rows:
+            taken.reason = DispatchReason.FULL
+            break
+        finish_at = now + model.seconds(taken.rows + rows)
+        if ticket.due_at < (now if ticket.probe else finish_at):
+            line.leave(ticket)
+            taken.expired.append(ticket)
+            continue
+        if taken.due_at < finish_at and not taken.tickets[0].probe:
+            taken.reason = DispatchReason.DEADLINE
+            break
+        if rows < ticket.rows:
+            ticket.lane = taken.lane
+        line.take(ticket, rows, now)
+        taken.add(ticket, rows)
+    return taken

@@ -1,0 +1,5 @@
+"""What is known about activities and visitors."""
+
+from features.catalog import Catalog, CatalogError
+
+__all__ = ["Catalog", "CatalogError"]

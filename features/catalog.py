@@ -1,0 +1,84 @@
+"""The activity catalog: features of every activity that is known before a request comes, held as arrays."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+
+class CatalogError(Exception):
+    """The snapshot cannot be used. Names the file, the column and what is wrong with it."""
+
+
+class Catalog:
+    """A snapshot: id -> row, and columns by name.
+
+    `rows` maps an activity's id to its row; `len(catalog)` is the number of activities.
+    """
+
+    def __init__(self, table: pa.Table, origin: str = "catalog") -> None:
+        if "id" not in table.column_names:
+            raise CatalogError(f"{origin}: there is no column `id`")
+        ids = table.column("id").cast(pa.string()).to_pylist()
+        self.rows: dict[str, int] = {activity: row for row, activity in enumerate(ids)}
+        if None in self.rows or len(self.rows) != len(ids):
+            raise CatalogError(
+                f"{origin}: column `id` must name each activity once ({len(ids)} rows, {len(self.rows)} ids)"
+            )
+        self._table = table
+        self._origin = origin
+
+    @classmethod
+    def read(cls, path: Path) -> "Catalog":
+        try:
+            return cls(pyarrow.parquet.read_table(path), path.name)
+        except (OSError, pa.ArrowException) as error:
+            raise CatalogError(f"{path.name}: not a readable parquet file: {error}") from None
+
+    @classmethod
+    def empty(cls) -> "Catalog":
+        return cls(pa.table({"id": pa.array([], pa.string())}))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return frozenset(self._table.column_names)
+
+    def matrix(self, columns: Sequence[tuple[str, Sequence[str] | None]]) -> NDArray[np.float64]:
+        """Values as a model sees them: shape (len(catalog) + 1, len(columns)), float64.
+
+        A column is (name, categories); with categories, a value is its index among them. What is missing, unseen, or a
+        column that the catalog does not have, is NaN. The last row is all NaN: the row of an activity that is unknown.
+        """
+        values = np.full((len(self) + 1, len(columns)), np.nan)
+        for position, (name, categories) in enumerate(columns):
+            if name in self.columns:
+                values[:-1, position] = self._numbers(name) if categories is None else self._codes(name, categories)
+        return values
+
+    def value(self, activity: str, name: str) -> Any:
+        """One value as it stands in the snapshot; None where the activity, the column or the value is missing."""
+        row = self.rows.get(activity)
+        return None if row is None or name not in self.columns else self._table.column(name)[row].as_py()
+
+    def _numbers(self, name: str) -> NDArray[np.float64]:
+        try:
+            numbers = self._table.column(name).cast(pa.float64())
+        except pa.ArrowException:
+            kind = self._table.schema.field(name).type
+            raise CatalogError(f"{self._origin}: column `{name}` must hold numbers, not {kind}") from None
+        return np.asarray(pc.fill_null(numbers, float("nan")).to_numpy(), dtype=np.float64)
+
+    def _codes(self, name: str, categories: Sequence[str]) -> NDArray[np.float64]:
+        values = self._table.column(name)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        codes = pc.index_in(values.cast(pa.string()), value_set=pa.array(categories, pa.string()))
+        return np.asarray(pc.fill_null(codes.cast(pa.float64()), float("nan")).to_numpy(), dtype=np.float64)

@@ -1,0 +1,19 @@
+"""A LightGBM model as a function from rows to scores, exact to the last bit."""
+
+from scoring.engine import Engine, EngineKind, load_engine
+from scoring.errors import NotCompilableError, RowsError
+from scoring.model_text import ModelText, ModelTextError, Tree, parse_model_text
+from scoring.reference import ReferenceEngine
+
+__all__ = [
+    "Engine",
+    "EngineKind",
+    "ModelText",
+    "ModelTextError",
+    "NotCompilableError",
+    "ReferenceEngine",
+    "RowsError",
+    "Tree",
+    "load_engine",
+    "parse_model_text",
+]

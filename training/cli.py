@@ -1,0 +1,206 @@
+"""The commands `frontrow train` and `frontrow demo`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from registry import Feature
+    from training.demo import Marketplace
+    from training.register import Registered
+    from training.tables import RankingTable
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+DEMO = Path(".frontrow") / "demo"
+DEMO_NAME = "activity-ranker"
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+@click.command()
+@click.argument("table", type=FILE)
+@click.option("--format", "form", type=click.Choice(["auto", "parquet", "csv", "svmlight"]), default="auto")
+@click.option("--query-column", default="query", show_default=True, help="Which rows are ranked against each other.")
+@click.option("--label-column", default="label", show_default=True, help="How good a row was: 0, 1, 2, ...")
+@click.option("--time-column", help="When a row was shown: the latest fifth of the queries is held out.")
+@click.option("--ignore", callback=_names, default="", help="Columns that are no features: a,b,c.")
+@click.option("--context", callback=_names, help="Features that a whole query shares: a,b. Default: found by looking.")
+@click.option("--catalog", type=FILE, help="Parquet of activity features with an `id` column, packed with the model.")
+@click.option("--test", type=FILE, help="A table that is only scored.")
+@click.option("--name", default=DEMO_NAME, show_default=True, help="Registered model.")
+@click.option("--alias", default="challenger", show_default=True, help="Alias that moves to the new version.")
+@click.option("--rounds", type=click.IntRange(1), default=500, show_default=True, help="Most trees.")
+@click.option("--leaves", type=click.IntRange(2, 4096), default=31, show_default=True, help="Most leaves of a tree.")
+@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=0.05, show_default=True)
+@click.option("--min-rows-in-leaf", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=7, show_default=True)
+@click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="0: as LightGBM decides.")
+@click.option("--tracking-uri", help="MLflow. Default: MLFLOW_TRACKING_URI, else .frontrow/mlflow.db here.")
+def train(
+    *,
+    table: Path,
+    form: Any,
+    query_column: str,
+    label_column: str,
+    time_column: str | None,
+    ignore: tuple[str, ...],
+    context: tuple[str, ...] | None,
+    catalog: Path | None,
+    test: Path | None,
+    name: str,
+    alias: str,
+    rounds: int,
+    leaves: int,
+    learning_rate: float,
+    min_rows_in_leaf: int,
+    seed: int,
+    threads: int,
+    tracking_uri: str | None,
+) -> None:
+    r"""Train a LambdaRank model on TABLE and register it.
+
+    TABLE is parquet, CSV, or svmlight with `qid:` or a .query file beside it. It is tested first; a table that cannot
+    be trusted is refused with the columns and rows that are wrong.
+
+    \b
+    frontrow train rank.train --test rank.test
+    frontrow train sessions.parquet --ignore visitor,activity --time-column shown_at --catalog catalog.parquet
+    """
+    with _spoken_errors():
+        from training.features import infer_features
+        from training.register import check_catalog, open_store, register
+        from training.tables import Columns, read_table
+        from training.train import Recipe, boost, evaluate, stop_early
+
+        columns = Columns(query_column, label_column, time_column, ignore)
+        learn = read_table(table, columns=columns, form=form)
+        features = infer_features(learn, context)
+        tested = read_table(test, columns=columns, form=form, width=len(features)) if test else None
+        if catalog:
+            check_catalog(catalog, features)
+        client = open_store(tracking_uri)
+        recipe = Recipe(
+            rounds=rounds,
+            leaves=leaves,
+            learning_rate=learning_rate,
+            min_rows_in_leaf=min_rows_in_leaf,
+            seed=seed,
+            threads=threads,
+        )
+        _say_table(learn, features)
+        with _bar("searching the best round", rounds) as tick:
+            found = stop_early(learn, features, recipe, progress=tick)
+        with _bar(f"training {found.rounds} trees on all queries", found.rounds) as tick:
+            trained = boost(learn, features, recipe, found.rounds, progress=tick)
+        scored = {} if tested is None else evaluate(trained, tested)
+        held_out = {**found.metrics, **{f"test_{key}": value for key, value in scored.items()}}
+        registered = register(client, trained, learn, name=name, alias=alias, catalog=catalog, metrics=held_out)
+        click.echo(
+            f"best round {found.rounds} of at most {rounds}, judged by {found.held_out_queries:,} held-out queries"
+        )
+        _say_metrics({"held out": found.metrics, **({test.name: scored} if test else {})})
+        _say_registered(registered)
+
+
+@click.command()
+@click.option("--force", is_flag=True, help="Train and register again, although the models are there.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=DEMO, show_default=True)
+@click.option("--tracking-uri", help="MLflow. Default: MLFLOW_TRACKING_URI, else .frontrow/mlflow.db here.")
+def demo(*, folder: Path, tracking_uri: str | None, force: bool) -> None:
+    r"""Make a marketplace, train two different models on it and register them.
+
+    Control gets the alias champion, treatment the alias challenger of the model activity-ranker. Nothing happens when
+    both are there already.
+
+    \b
+    frontrow demo
+    frontrow demo --force
+    """
+    with _spoken_errors():
+        from training.demo import ALIASES, CITIES, make_marketplace
+        from training.register import aliases, open_store
+
+        client = open_store(tracking_uri)
+        there = aliases(client, DEMO_NAME)
+        if not force and all(alias in there for alias in ALIASES):
+            for alias in ALIASES:
+                click.echo(f"{alias} is models:/{DEMO_NAME}/{there[alias]}")
+            click.echo("the demo models are there already; --force makes new versions")
+            return
+        with _bar("making the marketplace", len(CITIES)) as tick:
+            market = make_marketplace(folder, progress=tick)
+        _register_demo(client, market)
+    click.echo("next: frontrow serve")
+
+
+def _register_demo(client: MlflowClient, market: Marketplace) -> None:
+    from training.demo import NOT_FEATURES, VARIANTS, variant_features
+    from training.register import register
+    from training.tables import Columns, read_table
+    from training.train import boost, evaluate
+
+    columns = Columns(ignore=NOT_FEATURES)
+    sessions, latest = (read_table(path, columns=columns) for path in (market.sessions, market.latest))
+    for variant in VARIANTS:
+        with _bar(f"training {variant.name}", variant.recipe.rounds) as tick:
+            trained = boost(sessions, variant_features(sessions, variant), variant.recipe, progress=tick)
+        scored = evaluate(trained, latest)
+        registered = register(
+            client, trained, sessions, name=DEMO_NAME, alias=variant.alias, catalog=market.catalog, metrics=scored
+        )
+        _say_metrics({f"{variant.name} on {market.latest.name}": scored})
+        _say_registered(registered)
+
+
+@contextmanager
+def _bar(label: str, length: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, one plain line elsewhere."""
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield lambda: bar.update(1)
+
+
+@contextmanager
+def _spoken_errors() -> Iterator[None]:
+    """What a person can do something about is said in a line; anything else is a defect and keeps its traceback."""
+    from lightgbm.basic import LightGBMError
+    from mlflow.exceptions import MlflowException
+
+    from scoring import ModelTextError
+    from training.tables import TableError
+    from training.train import TrainingError
+
+    try:
+        yield
+    except (TableError, TrainingError, ModelTextError, LightGBMError, MlflowException, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _say_table(table: RankingTable, features: Sequence[Feature]) -> None:
+    context = [feature.name for feature in features if feature.role == "context"]
+    click.echo(f"{table.path.name}: {table.rows:,} rows in {table.queries:,} queries, {len(features)} features")
+    click.echo(f"context: {', '.join(context) or 'none'}")
+
+
+def _say_metrics(lines: Mapping[str, Mapping[str, float]]) -> None:
+    width = max(map(len, lines))
+    for name, metrics in lines.items():
+        values = "  ".join(f"{key.upper()} {value:.4f}" for key, value in metrics.items())
+        click.echo(f"{name:{width}}  {values}")
+
+
+def _say_registered(registered: Registered) -> None:
+    golden = registered.golden
+    click.echo(
+        f"golden rows: {len(golden.rows)}, visiting {golden.leaves_visited:,} of {golden.leaves_reached:,} leaves"
+    )
+    click.echo(f"registered {registered.uri} with alias {registered.alias}")

@@ -1,0 +1,135 @@
+"""Model features from a table: their roles, types and categories, and rows as the model sees them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from registry import Feature
+from training.tables import RankingTable, TableError, is_text
+
+
+def infer_features(table: RankingTable, context: Sequence[str] | None = None) -> tuple[Feature, ...]:
+    """List the features of a table, in the order of its columns.
+
+    Texts are categories, in sorted order. `context` names the features that are the same for all candidates of a
+    request; when None they are the columns of a named table that never vary within a query and do between queries.
+
+    Raises `TableError` when a named context column is missing or varies within a query.
+    """
+    if context is not None:
+        _check_context(table, context)
+    return tuple(_feature(table, name, context) for name in table.columns.column_names)
+
+
+def encode(table: RankingTable, features: Sequence[Feature]) -> NDArray[np.float64]:
+    """Make the rows of a table into those of a model of these features: (rows, features), C-contiguous.
+
+    A category is its index in `categories`; missing values and categories that the model does not know are NaN.
+    Raises `TableError` when the table lacks a feature or holds texts for a number.
+    """
+    names = table.columns.column_names
+    if missing := [feature.name for feature in features if feature.name not in names]:
+        raise TableError(table.path, [f"feature {name!r} is missing" for name in missing])
+    matrix = np.empty((table.rows, len(features)))
+    for index, feature in enumerate(features):
+        matrix[:, index] = _encode_column(table, feature)
+    return matrix
+
+
+def model_frame(matrix: NDArray[np.float64], features: Sequence[Feature]) -> pd.DataFrame:
+    """Give the same rows as LightGBM learns from: category columns, so that the booster remembers its categories."""
+    columns = zip(features, matrix.T, strict=True)
+    return pd.DataFrame({feature.name: _model_column(feature, column) for feature, column in columns})
+
+
+def readable(matrix: NDArray[np.float64], features: Sequence[Feature]) -> list[dict[str, Any]]:
+    """Write rows as a caller does: feature -> text, number or boolean, missing ones left out."""
+    return [
+        {
+            feature.name: _readable_value(feature, value)
+            for feature, value in zip(features, row, strict=True)
+            if not np.isnan(value)
+        }
+        for row in matrix.tolist()
+    ]
+
+
+def _feature(table: RankingTable, name: str, context: Sequence[str] | None) -> Feature:
+    column = table.columns[name]
+    is_context = table.named and _is_context(table, name) if context is None else name in context
+    role = "context" if is_context else "activity"
+    if is_text(column.type):
+        return Feature(name, role, "category", tuple(sorted(set(_texts(column).drop_null().to_pylist()))))
+    if pa.types.is_boolean(column.type):
+        return Feature(name, role, "boolean", None)
+    return Feature(name, role, "integer" if pa.types.is_integer(column.type) else "number", None)
+
+
+def _check_context(table: RankingTable, context: Sequence[str]) -> None:
+    names = table.columns.column_names
+    faults = [f"context column {name!r} is missing" for name in context if name not in names]
+    for name in context:
+        if name in names and (varying := _varying_queries(table, name)).any():
+            row = int(table.starts[varying.argmax()]) + 1
+            faults.append(
+                f"context column {name!r} varies within {varying.sum():,} of {table.queries:,} queries, "
+                f"first in the one that starts in row {row:,} (queries put together)"
+            )
+    if faults:
+        raise TableError(table.path, faults)
+
+
+def _is_context(table: RankingTable, name: str) -> bool:
+    first = _codes(table.columns[name])[table.starts]
+    return bool((first != first[0]).any()) and not _varying_queries(table, name).any()
+
+
+def _varying_queries(table: RankingTable, name: str) -> NDArray[np.bool_]:
+    """Say for each query whether this column has more than one value in it."""
+    codes = _codes(table.columns[name])
+    varies = codes != np.repeat(codes[table.starts], table.sizes)
+    return np.logical_or.reduceat(varies, table.starts)
+
+
+def _codes(column: Any) -> NDArray[np.int64]:
+    """Equal numbers for equal values; missing is a value of its own."""
+    combined = pc.fill_null(column, float("nan")) if pa.types.is_floating(column.type) else column
+    encoded = combined.combine_chunks()
+    if not pa.types.is_dictionary(encoded.type):
+        encoded = encoded.dictionary_encode()
+    return np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _texts(column: Any) -> Any:
+    """As Arrow strings; the empty text is a missing one."""
+    texts = column.cast(pa.string())
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+
+
+def _encode_column(table: RankingTable, feature: Feature) -> NDArray[np.float64]:
+    column = table.columns[feature.name]
+    if feature.categories is not None:
+        column = pc.index_in(_texts(column), value_set=pa.array(feature.categories, pa.string()))
+    elif is_text(column.type):
+        raise TableError(table.path, [f"feature {feature.name!r} holds texts and the model wants a {feature.type}"])
+    return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy())
+
+
+def _model_column(feature: Feature, column: NDArray[np.float64]) -> "NDArray[np.float64] | pd.Categorical[str]":
+    if feature.categories is None:
+        return column
+    codes: NDArray[np.int64] = np.where(np.isnan(column), -1, column).astype(np.int64)
+    return pd.Categorical.from_codes(codes, categories=pd.Index(list(feature.categories)))
+
+
+def _readable_value(feature: Feature, value: float) -> str | float | int | bool:
+    if feature.categories is not None:
+        return feature.categories[int(value)]
+    if feature.type == "boolean":
+        return bool(value)
+    return int(value) if feature.type == "integer" else value
