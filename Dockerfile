@@ -1,8 +1,7 @@
 # One immutable image: code, the two models it was released with, and nothing that serving does not touch.
 #
-#   make image    writes the bundles to build/model/{control,treatment} and builds the target `service`
-#
-# Builds with and without BuildKit. Where the base cannot be pulled, .ci/base-image makes it.
+# `make image` writes the bundles to build/model/{control,treatment} and builds the target `service`. With and without
+# BuildKit; where the base cannot be pulled, .ci/base-image makes it.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
@@ -43,7 +42,8 @@ RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /venv/l
     && chmod -R a=rX,u+w /frontrow
 
 # A model that does not hold never gets into an image; this is also the proof that enough of the libraries is left.
-COPY build/model /models
+ARG BUNDLES=build/model
+COPY ${BUNDLES} /models
 RUN chmod -R a=rX,u+w /models \
     && for variant in control treatment; do \
         /venv/bin/python -B -c "import pathlib, sys, registry; registry.load_model(pathlib.Path(sys.argv[1]))" \

@@ -75,7 +75,9 @@ def body_too_large(limit: int) -> Problem:
 
 def too_many_candidates(count: int, limit: int) -> Problem:
     return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-candidates", f"{count} candidates were sent and {limit} are allowed"
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too-many-candidates",
+        f"{count} candidates were sent and {limit} are allowed",
     )
 
 

@@ -9,29 +9,27 @@ from batching import Priority
 INTERVAL_SECONDS = 0.01
 BEATS_PER_WINDOW = 100
 
-# A late loop is full of work that was accepted already; the least important requests give way first.
-LAG_LIMIT_SECONDS = {Priority.CRITICAL: 0.1, Priority.NORMAL: 0.05, Priority.SHEDDABLE: 0.025}
+# A loop that stays late is full of work that was accepted already; the least important requests give way first.
+# Shares of the longest time that a request may take.
+LAG_SHARE = {Priority.CRITICAL: 1.0, Priority.NORMAL: 0.5, Priority.SHEDDABLE: 0.25}
+STANDING_BEATS = 3
 
 
 class Heartbeat:
     """Beats every 10 ms, and calls `each_second` once a second of beats.
 
-    `lag_seconds` is how late the latest beat was; `longest_lag_seconds` the longest of the last second.
+    `standing_lag_seconds` is the least lag of the latest beats: one late beat is a hiccup, several in a row are a loop
+    with more work than time. `longest_lag_seconds` is the longest of the last second.
     """
 
     def __init__(self, each_second: Callable[[], None]) -> None:
         self.beats = 0
-        self._lags = deque([0.0], maxlen=BEATS_PER_WINDOW)
+        self.standing_lag_seconds = 0.0
+        self._lags = deque([0.0] * STANDING_BEATS, maxlen=BEATS_PER_WINDOW)
         self._each_second = each_second
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def lag_seconds(self) -> float:
-        """Also counts a beat that is overdue: a loop that is late now need not get round to beating to know it."""
-        overdue = 0.0 if self._loop is None else self._loop.time() - self._due_at
-        return max(self._lags[-1], overdue)
 
     @property
     def longest_lag_seconds(self) -> float:
@@ -54,6 +52,7 @@ class Heartbeat:
     def _beat(self) -> None:
         assert self._loop is not None
         self._lags.append(max(0.0, self._loop.time() - self._due_at))
+        self.standing_lag_seconds = min(self._lags[beat] for beat in range(-STANDING_BEATS, 0))
         self.beats += 1
         if self.beats % BEATS_PER_WINDOW == 0:
             self._each_second()

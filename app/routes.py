@@ -1,7 +1,7 @@
 """The routes that people and machines look at: probes, identity, metrics. `/v1/rank` has a module of its own."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
@@ -32,9 +32,9 @@ class ModelDescription(BaseModel):
     run_id: str | None
     alias: str | None
     sha256: str
-    objective: str
+    objective: str | None
     trees: int
-    trained_at: str | None
+    trained_at: datetime
     training_code_version: str | None
     loaded_at: datetime
     origin: str
@@ -95,10 +95,12 @@ class Application:
         self.pages = _pages(service)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == RANK_PATH and scope["method"] == "POST":
+        if scope["type"] != "http" or scope["path"] != RANK_PATH:
+            await self.pages(scope, receive, send)
+        elif scope["method"] == "POST":
             await self._rank(scope, receive, send)
         else:
-            await self.pages(scope, receive, send)
+            await _status_problem(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "POST"})(scope, receive, send)
 
 
 def _service(request: Request) -> Service:
@@ -174,13 +176,6 @@ async def start_page() -> Response:
     return RedirectResponse("docs")
 
 
-@router.api_route(
-    RANK_PATH, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"], include_in_schema=False
-)
-async def rank_wants_post() -> Response:
-    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
-
-
 def _pages(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -218,20 +213,23 @@ def _pages(service: Service) -> FastAPI:
 
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # registered for nothing else
-    status = HTTPStatus(error.status_code)
-    details = {
-        HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs lists what there is",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not answer that method; see the Allow header",
-    }
-    problem = Problem(status, status.phrase.lower().replace(" ", "-"), details.get(status, status.phrase))
-    return _problem_response(problem, error.headers)
+    return _status_problem(HTTPStatus(error.status_code), error.headers)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
     return _problem_response(defect(), None)
 
 
-def _problem_response(problem: Problem, headers: Any) -> Response:
+def _status_problem(status: HTTPStatus, headers: Mapping[str, str] | None) -> Response:
+    details = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs lists what there is",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not answer that method; see the Allow header",
+    }
+    kind = status.phrase.lower().replace(" ", "-")
+    return _problem_response(Problem(status, kind, details.get(status, status.phrase)), headers)
+
+
+def _problem_response(problem: Problem, headers: Mapping[str, str] | None) -> Response:
     request_id = uuid.uuid4().hex
     return Response(
         problem.document(request_id),

@@ -45,13 +45,8 @@ class RowMaker:
         unknown = self._look_up(candidates, values, set(inline)) if self._has_catalog else None
         if inline:
             given = self._activity.read([astuple(candidates[place].features) for place in inline], unseen)
-            if self._has_catalog:
-                places = np.ix_(inline, self._activity.columns)
-                values[places] = np.where(np.isnan(given), values[places], given)
-            elif len(inline) == len(candidates):
-                values[:, self._activity.columns] = given
-            else:
-                values[np.ix_(inline, self._activity.columns)] = given
+            places = np.ix_(np.array(inline), self._activity.columns)
+            values[places] = np.where(np.isnan(given), values[places], given) if self._has_catalog else given
         if unknown is None:
             unknown = [one if type(one) is str else one.id for one in candidates if _is_bare(one)]
         return Rows(values, unknown, unseen)

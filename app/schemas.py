@@ -99,7 +99,7 @@ class RequestShape:
             forbid_unknown_fields=True,
             kw_only=True,
         )
-        self._decoder = msgspec.json.Decoder(self.request_type)
+        self._decoder: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(self.request_type)
 
     @classmethod
     def of_models(
@@ -138,7 +138,7 @@ class RequestShape:
     def decode(self, body: bytes) -> RankRequest:
         """The request in `body`. Raises `Problem`: 400 for what is no JSON, 413 for too many candidates, else 422."""
         try:
-            request: RankRequest = self._decoder.decode(body)
+            request = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._explain(body)
         if len(request.candidates) > self.max_candidates:

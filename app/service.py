@@ -14,7 +14,7 @@ import structlog
 
 from app.errors import loop_late
 from app.experiment import VARIANTS, Experiment, Variant
-from app.heartbeat import LAG_LIMIT_SECONDS, Heartbeat
+from app.heartbeat import LAG_SHARE, Heartbeat
 from app.identity import code_version
 from app.lame_duck import begin_lame_duck_on_sigterm
 from app.metrics import Metrics
@@ -112,11 +112,11 @@ class Service:
 
     async def start(self) -> None:
         """Warm up, measure what scoring costs, and say who serves. The service is ready afterwards."""
-        lanes = {variant: self._lane(one) for variant, one in self.served.items()}
+        lanes: dict[str, Lane[Work, Scores]] = {variant: self._lane(one) for variant, one in self.served.items()}
         self.batcher: Batcher[Work, Scores] = Batcher(lanes, limits=self._limits, observer=self.metrics.scored)
         await self.batcher.start()
         self.rankers = {variant: Ranker(variant, self.batcher, self._rules[variant]) for variant in self.served}
-        self._offered_rows = dict.fromkeys(self.served, 0)
+        self._offered_rows: dict[str, int] = dict.fromkeys(self.served, 0)
         self.heartbeat.start()
         self.metrics.runs(self.code_version)
         for variant, one in self.served.items():
@@ -149,10 +149,10 @@ class Service:
 
     def check_lag(self, variant: Variant, priority: Priority) -> None:
         """Refuse, before the body is read, what a late event loop had better not take on. Raises `Problem`."""
-        lag = self.heartbeat.lag_seconds
-        if lag > LAG_LIMIT_SECONDS[priority]:
+        limit = LAG_SHARE[priority] * self.settings.request_timeout_ms / 1e3
+        if self.heartbeat.standing_lag_seconds > limit:
             self.metrics.refused(variant, "loop_lag")
-            raise loop_late(lag, LAG_LIMIT_SECONDS[priority])
+            raise loop_late(self.heartbeat.standing_lag_seconds, limit)
 
     def passport(self, model: Model) -> list[tuple[bytes, bytes]]:
         """The headers that say which model and which code answered."""

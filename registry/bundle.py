@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -31,8 +30,6 @@ MAX_FILE_BYTES: Final = 256 * 2**20
 
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}(?:\.[a-z0-9]{1,16}){1,2}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-Example = tuple[Mapping[str, Value], ...]
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,17 +62,19 @@ class Bundle(Description, frozen=True, kw_only=True):
 
     def read(self, name: str) -> bytes:
         """The content of one of `files`; raises `BundleError` unless it still has its digest."""
-        content = _read_file(self.folder, name)
+        content = read_file(self.folder, name)
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.files[name]:
             raise BundleError(f"{self.folder / name}: sha256 is {digest} and {DESCRIPTION} says {self.files[name]}")
         return content
 
     def golden(self) -> Golden:
+        """The rows and their scores; raises `BundleError`."""
+        document = self.read(GOLDEN)
         try:
-            return decode_golden(self.read(GOLDEN), len(self.features))
+            return decode_golden(document, len(self.features))
         except BundleError as error:
-            raise _of_file(self.folder, GOLDEN, error) from error
+            raise BundleError(f"{self.folder / GOLDEN}: {error}") from error
 
     def profile(self) -> dict[str, Any] | None:
         """The training distribution of each feature and of the score, or None where the bundle has none."""
@@ -157,7 +156,7 @@ def write_bundle(
 
 def copy_bundle(bundle: Bundle, folder: Path, *, source: str, alias: str | None) -> Bundle:
     """Copy a bundle and note under which name it was asked for. Raises like `read_bundle` and `write_bundle`."""
-    description = msgspec.structs.replace(_described(bundle), source=source, alias=alias)
+    description = Description(**_fields(bundle) | {"source": source, "alias": alias})
     return _publish(description, {name: bundle.read(name) for name in bundle.files}, folder)
 
 
@@ -183,10 +182,73 @@ def _publish(description: Description, files: Mapping[str, bytes], folder: Path)
         document = msgspec.json.format(msgspec.json.encode(description), indent=1)
         (unfinished / DESCRIPTION).write_bytes(document + b"\n")
         read_bundle(unfinished)
-        if folder.exists():  # a rename would replace an empty folder, and say EEXIST or ENOTEMPTY for a full one
-            raise BundleExistsError(f"{folder} is there already; remove it or choose another")
         try:
             unfinished.rename(folder)
-        except FileExistsError, OSError:
+        except OSError as error:
+            if folder.exists():
+                raise BundleExistsError(f"{folder} is there already; remove it or choose another") from error
             raise
     return read_bundle(folder)
+
+
+def _decode_description(folder: Path) -> Description:
+    document = read_file(folder, DESCRIPTION)
+    try:
+        found = msgspec.json.decode(document, type=_Format).format
+        if found != FORMAT:
+            raise BundleError(f"{folder / DESCRIPTION}: the format is {found} and this version reads format {FORMAT}")
+        return msgspec.json.decode(document, type=Description)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{folder / DESCRIPTION}: {error}") from error
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def _check_file_names(bundle: Bundle) -> None:
+    """The folder holds exactly the listed files, each a plain file with a plain name."""
+    place = bundle.folder / DESCRIPTION
+    for name, digest in bundle.files.items():
+        if not _FILE_NAME.fullmatch(name) or name == DESCRIPTION:
+            raise BundleError(f"{place}: {name!r} is no name for a file of a bundle")
+        if not _DIGEST.fullmatch(digest):
+            raise BundleError(f"{place}: the sha256 of {name} is {digest!r}, not 64 hexadecimal digits")
+    if lacking := sorted(REQUIRED - bundle.files.keys()):
+        raise BundleError(f"{place} lists no {' and no '.join(lacking)}")
+    there = {path.name for path in bundle.folder.iterdir()} - {DESCRIPTION}
+    if missing := sorted(bundle.files.keys() - there):
+        raise BundleError(f"{bundle.folder / missing[0]} is missing, {DESCRIPTION} lists it")
+    if stray := sorted(there - bundle.files.keys()):
+        raise BundleError(f"{bundle.folder / stray[0]} is not listed in {DESCRIPTION}")
+
+
+def _check_example(bundle: Bundle) -> None:
+    features = {feature.name: feature for feature in bundle.features}
+    for place, row in enumerate(bundle.example):
+        for name, value in row.items():
+            if name not in features:
+                raise BundleError(f"{bundle.folder / DESCRIPTION}: row {place} of the example has no feature {name!r}")
+            try:
+                features[name].encode(value)
+            except ValueError as error:
+                raise BundleError(f"{bundle.folder / DESCRIPTION}: row {place} of the example: {error}") from error
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """The content of a regular file of at most 256 MiB; never follows a link."""
+    path = folder / name
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 see flags
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise BundleError(f"{path} is no regular file")
+            if facts.st_size > MAX_FILE_BYTES:
+                raise BundleError(f"{path} has {facts.st_size} bytes and {MAX_FILE_BYTES} are allowed")
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _fields(description: Description) -> dict[str, Any]:
+    return {name: getattr(description, name) for name in Description.__struct_fields__}

@@ -66,7 +66,8 @@ def check_golden(golden: Golden, engine: Engine) -> None:
     if wrong.size:
         first = wrong[0]
         raise BundleError(
-            f"row {first} must score {golden.scores[first]!r} and the {engine.name} engine gives {found[first]!r} "
+            f"row {first} must score {float(golden.scores[first])!r}, the {engine.name} engine gives "
+            f"{float(found[first])!r} "
             f"({wrong.size} of {len(found)} rows differ)"
         )
 
@@ -74,9 +75,7 @@ def check_golden(golden: Golden, engine: Engine) -> None:
 def sample_rows(text: ModelText, features: Sequence[Feature]) -> NDArray[np.float64]:
     """Rows within what training saw of each feature, the same ones each time, and one of which everything is missing."""
     random = np.random.default_rng(0)
-    columns = [
-        _sample(info, feature, random) for info, feature in zip(text.feature_infos, features, strict=True)
-    ]
+    columns = [_sample(info, feature, random) for info, feature in zip(text.feature_infos, features, strict=True)]
     return np.ascontiguousarray(np.vstack([np.array(columns).T, np.full(len(columns), np.nan)]))
 
 

@@ -146,7 +146,9 @@ def _columns(text: ModelText, inputs: Sequence[Mapping[str, Any]] | None) -> lis
     types = {name.replace(" ", "_"): kind for name, kind in named}
     missing = [name for name in text.feature_names if name not in types]
     if missing:
-        raise BundleError(f"the MLflow signature lacks feature {missing[0]!r} of the model ({len(missing)} are missing)")
+        raise BundleError(
+            f"the MLflow signature lacks feature {missing[0]!r} of the model ({len(missing)} are missing)"
+        )
     return [(name, types[name]) for name in text.feature_names]
 
 

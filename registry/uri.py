@@ -10,7 +10,9 @@ ALLOWED = "models:/name@alias, models:/name/3, models:/name/latest, runs:/run-id
 
 # Names become folders of the cache, so they are kept to what is one harmless path segment everywhere.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}"
-_REGISTERED = re.compile(rf"models:/(?P<name>{_NAME})(?:@(?P<alias>[\w-]{{1,128}})|/(?P<version>[1-9][0-9]{{0,8}}|latest))")
+_REGISTERED = re.compile(
+    rf"models:/(?P<name>{_NAME})(?:@(?P<alias>[\w-]{{1,128}})|/(?P<version>[1-9][0-9]{{0,8}}|latest))"
+)
 _OF_RUN = re.compile(rf"runs:/(?P<run>[A-Za-z0-9][\w-]{{0,127}})/(?P<path>{_NAME}(?:/{_NAME}){{0,7}})")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 

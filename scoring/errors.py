@@ -2,8 +2,16 @@
 
 
 class RowsError(ValueError):
-    """The rows are not a C-contiguous float64 matrix with one column for each feature. Nothing was scored."""
+    """The rows are not what the engine reads: dtype, layout or width. Nothing was scored."""
 
 
 class NotCompilableError(ValueError):
     """The compiled engine cannot serve the model; the message says which fact of it is in the way."""
+
+
+class StaleTablesError(ValueError):
+    """The file does not hold the tables of this model in this format. Build them again."""
+
+
+class VerificationError(ValueError):
+    """Two engines disagree on a row; the message says on which. The engine under test must not serve."""

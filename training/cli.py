@@ -77,11 +77,13 @@ def train(
     frontrow train sessions.parquet --ignore visitor,activity --time-column shown_at --catalog catalog.parquet
     """
     with _spoken_errors():
+        from registry.uri import parse_uri
         from training.features import infer_features
         from training.register import check_catalog, open_store, register
         from training.tables import Columns, read_table
         from training.train import Recipe, boost, evaluate, stop_early
 
+        parse_uri(f"models:/{name}@{alias}")  # a name that nobody could load by is refused before the work
         columns = Columns(query_column, label_column, time_column, ignore)
         learn = read_table(table, columns=columns, form=form)
         features = infer_features(learn, context)
@@ -114,9 +116,10 @@ def train(
 
 @click.command()
 @click.option("--force", is_flag=True, help="Train and register again, although the models are there.")
+@click.option("--sessions", type=click.IntRange(60), default=6_000, show_default=True, help="Searches to invent.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=DEMO, show_default=True)
 @click.option("--tracking-uri", help="MLflow. Default: MLFLOW_TRACKING_URI, else .frontrow/mlflow.db here.")
-def demo(*, folder: Path, tracking_uri: str | None, force: bool) -> None:
+def demo(*, sessions: int, folder: Path, tracking_uri: str | None, force: bool) -> None:
     r"""Make a marketplace, train two different models on it and register them.
 
     Control gets the alias champion, treatment the alias challenger of the model activity-ranker. Nothing happens when
@@ -127,7 +130,7 @@ def demo(*, folder: Path, tracking_uri: str | None, force: bool) -> None:
     frontrow demo --force
     """
     with _spoken_errors():
-        from training.demo import ALIASES, CITIES, make_marketplace
+        from training.demo import ALIASES, CITIES, Size, make_marketplace
         from training.register import aliases, open_store
 
         client = open_store(tracking_uri)
@@ -138,7 +141,7 @@ def demo(*, folder: Path, tracking_uri: str | None, force: bool) -> None:
             click.echo("the demo models are there already; --force makes new versions")
             return
         with _bar("making the marketplace", len(CITIES)) as tick:
-            market = make_marketplace(folder, progress=tick)
+            market = make_marketplace(folder, Size(sessions=sessions), progress=tick)
         _register_demo(client, market)
     click.echo("next: frontrow serve")
 
@@ -175,13 +178,14 @@ def _spoken_errors() -> Iterator[None]:
     from lightgbm.basic import LightGBMError
     from mlflow.exceptions import MlflowException
 
+    from registry import ModelURIError
     from scoring import ModelTextError
     from training.tables import TableError
     from training.train import TrainingError
 
     try:
         yield
-    except (TableError, TrainingError, ModelTextError, LightGBMError, MlflowException, OSError) as error:
+    except (TableError, TrainingError, ModelTextError, ModelURIError, LightGBMError, MlflowException, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,7 +1,7 @@
 """Model features from a table: their roles, types and categories, and rows as the model sees them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from registry import Feature
+from registry import Feature, Value
 from training.tables import RankingTable, TableError, is_text
 
 
@@ -47,22 +47,20 @@ def model_frame(matrix: NDArray[np.float64], features: Sequence[Feature]) -> pd.
     return pd.DataFrame({feature.name: _model_column(feature, column) for feature, column in columns})
 
 
-def readable(matrix: NDArray[np.float64], features: Sequence[Feature]) -> list[dict[str, Any]]:
+def readable(matrix: NDArray[np.float64], features: Sequence[Feature]) -> list[dict[str, Value]]:
     """Write rows as a caller does: feature -> text, number or boolean, missing ones left out."""
-    return [
-        {
-            feature.name: _readable_value(feature, value)
-            for feature, value in zip(features, row, strict=True)
-            if not np.isnan(value)
-        }
-        for row in matrix.tolist()
-    ]
+    return [_readable_row(row, features) for row in matrix.tolist()]
+
+
+def _readable_row(row: Sequence[float], features: Sequence[Feature]) -> dict[str, Value]:
+    values = {feature.name: feature.decode(number) for feature, number in zip(features, row, strict=True)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _feature(table: RankingTable, name: str, context: Sequence[str] | None) -> Feature:
     column = table.columns[name]
     is_context = table.named and _is_context(table, name) if context is None else name in context
-    role = "context" if is_context else "activity"
+    role: Literal["context", "activity"] = "context" if is_context else "activity"
     if is_text(column.type):
         return Feature(name, role, "category", tuple(sorted(set(_texts(column).drop_null().to_pylist()))))
     if pa.types.is_boolean(column.type):
@@ -125,11 +123,3 @@ def _model_column(feature: Feature, column: NDArray[np.float64]) -> "NDArray[np.
         return column
     codes: NDArray[np.int64] = np.where(np.isnan(column), -1, column).astype(np.int64)
     return pd.Categorical.from_codes(codes, categories=pd.Index(list(feature.categories)))
-
-
-def _readable_value(feature: Feature, value: float) -> str | float | int | bool:
-    if feature.categories is not None:
-        return feature.categories[int(value)]
-    if feature.type == "boolean":
-        return bool(value)
-    return int(value) if feature.type == "integer" else value

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ROWS = 1_024
-_BLOCK_ROWS = 65_536  # bounds the memory of pred_leaf: rows x trees x 8 bytes
+BLOCK_ROWS = 65_536  # bounds the memory of pred_leaf: rows x trees x 8 bytes
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenRows:
     """The rows (golden rows, features) and how many of the leaves that training reaches they visit."""
 
     rows: NDArray[np.float64]
@@ -19,7 +19,7 @@ class Golden:
     leaves_visited: int
 
 
-def choose_golden(booster: lgb.Booster, matrix: NDArray[np.float64], max_rows: int = MAX_ROWS) -> Golden:
+def choose_golden(booster: lgb.Booster, matrix: NDArray[np.float64], max_rows: int = MAX_ROWS) -> GoldenRows:
     """Choose rows of the training matrix (rows, features) until every leaf that it reaches is visited.
 
     At most `max_rows` are chosen; the answer says how many leaves they visit.
@@ -40,14 +40,14 @@ def choose_golden(booster: lgb.Booster, matrix: NDArray[np.float64], max_rows: i
         gains -= (leaves[:, new] == leaves[best, new]).sum(axis=1)
         chosen.append(int(candidates[best]))
     reached = sum(len(np.unique(leaves[:, tree])) for tree in trees)
-    return Golden(np.ascontiguousarray(matrix[chosen]), reached, int(visited.sum()))
+    return GoldenRows(np.ascontiguousarray(matrix[chosen]), reached, int(visited.sum()))
 
 
 def _first_visitors(booster: lgb.Booster, matrix: NDArray[np.float64]) -> NDArray[np.int64]:
     """Find the first row of each block that reaches each leaf: together they reach whatever the matrix reaches."""
     first: set[int] = set()
-    for start in range(0, len(matrix), _BLOCK_ROWS):
-        leaves = _leaves(booster, matrix[start : start + _BLOCK_ROWS])
+    for start in range(0, len(matrix), BLOCK_ROWS):
+        leaves = _leaves(booster, matrix[start : start + BLOCK_ROWS])
         for tree in leaves.T:
             first.update((np.unique(tree, return_index=True)[1] + start).tolist())
     return np.array(sorted(first), dtype=np.int64)

@@ -45,8 +45,7 @@ def _bins(column: NDArray[np.float64]) -> dict[str, Any]:
     known = column[~np.isnan(column)]
     upper = np.unique(known)
     if len(upper) > BINS:
-        deciles = np.linspace(0, 1, BINS + 1)[1:]
-        upper = np.unique(np.quantile(known, deciles, method="inverted_cdf"))
+        upper = np.unique(np.quantile(known, np.arange(1, BINS + 1) / BINS, method="inverted_cdf"))
     return {
         "edges": [float(known.min()), *upper.tolist()],
         "counts": np.bincount(np.searchsorted(upper, known), minlength=len(upper)).tolist(),

@@ -27,10 +27,12 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
-from registry import Feature
+from registry import Feature, Golden
+from registry.golden import encode_golden
+from registry.signature import check_features
 from scoring import ReferenceEngine, parse_model_text
 from training.features import readable
-from training.golden import Golden, choose_golden
+from training.golden import GoldenRows, choose_golden
 from training.profile import profile
 from training.tables import RankingTable, TableError, is_text
 from training.train import Trained
@@ -47,7 +49,7 @@ class Registered:
     version: str
     run_id: str
     alias: str
-    golden: Golden
+    golden: GoldenRows
 
     @property
     def uri(self) -> str:
@@ -90,7 +92,7 @@ def register(
     with _run(client, _experiment(client, name)) as run_id, tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         _save_flavour(model, trained, table, run_id)
-        _add_ours(model, trained, golden, catalog)
+        _add_ours(model, trained, golden.rows, catalog)
         client.log_artifacts(run_id, folder)
         client.log_batch(
             run_id,
@@ -160,12 +162,13 @@ def _save_flavour(folder: Path, trained: Trained, table: RankingTable, run_id: s
     )
 
 
-def _add_ours(folder: Path, trained: Trained, golden: Golden, catalog: Path | None) -> None:
-    engine = ReferenceEngine(parse_model_text((folder / "model.lgb").read_bytes()))
+def _add_ours(folder: Path, trained: Trained, golden: NDArray[np.float64], catalog: Path | None) -> None:
+    text = parse_model_text((folder / "model.lgb").read_bytes())
+    check_features(trained.features, text)
     ours = folder / "frontrow"
     ours.mkdir()
     _write(ours / "features.json", [asdict(feature) for feature in trained.features])
-    _write(ours / "golden.json", {"rows": _nulls(golden.rows), "scores": engine.score(golden.rows).tolist()})
+    (ours / "golden.json").write_bytes(encode_golden(Golden(golden, ReferenceEngine(text).score(golden))))
     _write(ours / "profile.json", profile(trained.features, trained.matrix, trained.scores))
     if catalog is not None:
         shutil.copyfile(catalog, ours / "catalog.parquet")
@@ -173,10 +176,6 @@ def _add_ours(folder: Path, trained: Trained, golden: Golden, catalog: Path | No
 
 def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, allow_nan=False) + "\n")
-
-
-def _nulls(rows: NDArray[np.float64]) -> list[list[float | None]]:
-    return [[None if np.isnan(value) else value for value in row] for row in rows.tolist()]
 
 
 def _signature(features: Sequence[Feature], matrix: NDArray[np.float64]) -> ModelSignature:

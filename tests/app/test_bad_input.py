@@ -60,7 +60,12 @@ BAD_BODIES: list[tuple[str, bytes | dict[str, Any] | list[Any] | str, int, str]]
     ("NaN", b'{"candidates": [{"id": "A1", "features": {"price": NaN}}]}', 422, "NaN"),
     ("Infinity", b'{"candidates": [{"id": "A1", "features": {"price": -Infinity}}]}', 422, "Infinity"),
     ("a number too large", b'{"candidates": [{"id": "A1", "features": {"price": 1e999}}]}', 422, "price"),
-    ("a number of 5,000 digits", b'{"candidates": [{"id": "A1", "features": {"price": ' + b"9" * 5000 + b"}}]}", 400, ""),
+    (
+        "a number of 5,000 digits",
+        b'{"candidates": [{"id": "A1", "features": {"price": ' + b"9" * 5000 + b"}}]}",
+        400,
+        "",
+    ),
     ("a fraction for a whole number", inline(reviews=1.5), 422, "$.candidates[0].features.reviews"),
     ("a whole number too large", inline(reviews=2**60), 422, "$.candidates[0].features.reviews"),
     ("a category as number", inline(category=3), 422, "$.candidates[0].features.category"),
@@ -125,7 +130,9 @@ def check_problem(response: httpx.Response, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("body", "status", "words"), [case[1:] for case in BAD_BODIES], ids=[c[0] for c in BAD_BODIES])
-async def test_a_bad_body_gets_its_answer_and_the_place(client: httpx.AsyncClient, body: Any, status: int, words: str) -> None:
+async def test_a_bad_body_gets_its_answer_and_the_place(
+    client: httpx.AsyncClient, body: Any, status: int, words: str
+) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     document = check_problem(await client.post("/v1/rank", content=content, headers=JSON), status)
     assert words in json.dumps(document, ensure_ascii=False)

@@ -81,5 +81,9 @@ def test_too_many_or_too_large_headers_are_named_with_the_limit() -> None:
     assert check_size([(b"x", b"1")] * MAX_HEADERS) is None
     many = check_size([(b"x", b"1")] * (MAX_HEADERS + 1))
     large = check_size([(b"x", b"1" * 20_000)])
-    assert many is not None and many.status == 431 and "64" in many.detail
-    assert large is not None and large.status == 431 and "16384" in large.detail
+    assert many is not None
+    assert many.status == 431
+    assert "64" in many.detail
+    assert large is not None
+    assert large.status == 431
+    assert "16384" in large.detail

@@ -1,0 +1,180 @@
+"""From a model URI to a bundle folder, whatever state the registry is in.
+
+MLflow is spoken to in a child process with a hard limit in time. So the service never imports it, a tracking server
+that hangs cannot hang the service, and a model that crashes LightGBM's parser crashes the child.
+"""
+
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from registry.bundle import read_bundle
+from registry.cache import BundleCache, Question
+from registry.errors import BundleError, ModelNotFound, RegistryUnavailable
+from registry.uri import parse_uri
+
+LOCAL_TRACKING_URI = "sqlite:///.frontrow/mlflow.db"
+
+Origin = Literal["bundle", "registry", "last-known-good"]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A bundle folder and how it was come by.
+
+    `fetched_at` is when the registry last said that this is the model; for a bundle folder, when it was read. `detail`
+    is one line for an operator.
+    """
+
+    folder: Path
+    origin: Origin
+    detail: str
+    fetched_at: datetime
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """How far the child is; the last one is its answer. `text` is for people, `folder` comes with `verified`."""
+
+    state: Literal["asking", "downloading", "verifying", "verified", "refused", "not found", "unavailable"]
+    text: str = ""
+    folder: str = ""
+
+
+def fetch(uri: str, *, cache: Path, tracking_uri: str | None, timeout_seconds: float) -> Fetched:
+    """A bundle folder for a model URI: docs/registry.md lists what a URI may be.
+
+    A registered model is asked for in MLflow at `tracking_uri` (None: `MLFLOW_TRACKING_URI`, else the local
+    `.frontrow/mlflow.db`), downloaded into `cache` unless it is there, and verified in full. When MLflow cannot be
+    asked within `timeout_seconds`, the bundle that it named last stands in. Raises `RegistryUnavailable` where there
+    is none, and `BundleError` for a URI that names nothing or a model that must not be served.
+    """
+    model = parse_uri(uri)
+    if isinstance(model, Path):
+        bundle = read_bundle(model)
+        return Fetched(model, "bundle", f"{bundle.name}/{bundle.version} from {model}", datetime.now(UTC))
+    tracking_uri = tracking_uri or default_tracking_uri()
+    bundles, question = BundleCache(cache), Question(uri, without_credentials(tracking_uri))
+    try:
+        answer = _ask(uri, bundles, tracking_uri, timeout_seconds)
+        fetched_at = datetime.now(UTC)
+        bundles.remember(question, Path(answer.folder), fetched_at)
+    except OSError as error:
+        return _last_known_good(bundles, question, f"the bundle cache {cache} cannot be used: {error}")
+    except RegistryUnavailable as error:
+        return _last_known_good(bundles, question, str(error))
+    return Fetched(Path(answer.folder), "registry", answer.text, fetched_at)
+
+
+def default_tracking_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING_URI
+
+
+def without_credentials(text: str) -> str:
+    """`text` with the user, password and query of every URI in it left out."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", re.sub(r"(://[^\s?]*)\?\S*", r"\1", text))
+
+
+def mlflow_environment(timeout_seconds: float) -> dict[str, str]:
+    """Settings of MLflow for one look at a registry: no telemetry, no pickles, no long retries."""
+    return {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(math.ceil(timeout_seconds)),
+    }
+
+
+def _last_known_good(bundles: BundleCache, question: Question, problem: str) -> Fetched:
+    found = bundles.last_known_good(question)
+    if found is None:
+        raise RegistryUnavailable(
+            f"{problem}, and there is no last known good bundle of {question.uri} in {bundles}; start MLflow, or "
+            "name a bundle folder instead (FRONTROW_CONTROL_MODEL, FRONTROW_TREATMENT_MODEL)"
+        )
+    bundle, record = found
+    detail = f"{problem}; {bundle.name}/{bundle.version} was good at {record.fetched_at:%Y-%m-%dT%H:%M:%SZ}"
+    return Fetched(bundle.folder, "last-known-good", detail, record.fetched_at)
+
+
+def _ask(uri: str, bundles: BundleCache, tracking_uri: str, timeout_seconds: float) -> Answer:
+    """The child's answer, which is `verified`. Raises what it says otherwise, or why it could not say anything."""
+    where = f"MLflow at {without_credentials(tracking_uri)}"
+    database = Path(tracking_uri.removeprefix("sqlite:///"))
+    if tracking_uri.startswith("sqlite:///") and not database.exists():  # MLflow would make one, in half a minute
+        raise RegistryUnavailable(f"there is no MLflow database {database}")
+    with bundles.workspace() as workspace:
+        code = _run_child(uri, bundles, workspace, tracking_uri, timeout_seconds)
+        answer = _read_answer(workspace)
+        words = (workspace / "stderr").read_text(errors="replace").split("\n")
+    match answer.state:
+        case "verified":
+            return answer
+        case "refused":
+            raise BundleError(answer.text)
+        case "not found":
+            raise ModelNotFound(answer.text)
+        case "unavailable":
+            raise RegistryUnavailable(answer.text)
+        case "verifying" if code is not None:
+            raise BundleError(f"{answer.text} and the process that did it ended with code {code}")
+        case "asking" if code is None:
+            raise RegistryUnavailable(f"{where} did not answer within {timeout_seconds:g} s")
+        case _ if code is None:
+            raise RegistryUnavailable(f"{where} answered, but {answer.text} took more than {timeout_seconds:g} s")
+    last_words = next((line.strip() for line in reversed(words) if line.strip()), "nothing said")
+    raise RegistryUnavailable(f"the process that asks {where} ended with code {code}: {last_words[:200]}")
+
+
+def _run_child(
+    uri: str, bundles: BundleCache, workspace: Path, tracking_uri: str, timeout_seconds: float
+) -> int | None:
+    """Run `python -m registry` to its end and return its exit code; None when it took too long and was killed."""
+    environment = os.environ | mlflow_environment(timeout_seconds)
+    environment["MLFLOW_TRACKING_URI"] = tracking_uri  # not an argument: it may hold a password
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_house(), os.environ.get("PYTHONPATH")]))
+    arguments = ["-m", "registry", uri, str(bundles), str(workspace), str(math.ceil(timeout_seconds))]
+    with (workspace / "stderr").open("wb") as stderr:
+        child = subprocess.Popen(  # noqa: S603 our own module
+            [sys.executable, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            start_new_session=True,  # MLflow may start processes of its own, which end with it
+        )
+        try:
+            return child.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _kill(child)
+
+
+def _kill(child: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    child.wait()
+
+
+def _house() -> str:
+    """The folder that this room stands in, so that the child finds it wherever it is started."""
+    return str(Path(__file__).resolve().parent.parent)
+
+
+def _read_answer(workspace: Path) -> Answer:
+    try:
+        return msgspec.json.decode((workspace / "answer.json").read_bytes(), type=Answer)
+    except FileNotFoundError:
+        return Answer("asking")

@@ -1,0 +1,51 @@
+"""From a bundle to a model that scores, or a refusal."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from registry.bundle import GOLDEN, MODEL, Bundle, parse_text, read_bundle
+from registry.errors import BundleError
+from registry.golden import check_golden
+from registry.signature import check_features
+from scoring import Engine, EngineKind, ModelText, ModelTextError, NotCompilableError, load_engine
+
+
+@dataclass(frozen=True)
+class Model:
+    """A verified model: its bundle, what scores its rows, and since when it is loaded."""
+
+    bundle: Bundle
+    engine: Engine
+    loaded_at: datetime
+
+
+def load_model(folder: Path, engine: EngineKind = "auto") -> Model:
+    """Load the model of a bundle and verify everything the bundle says of it. Needs neither MLflow nor pandas.
+
+    Raises `BundleError` when a digest, the feature list, the number of trees or the last bit of a golden score does
+    not hold, or when the engine asked for cannot score the model.
+    """
+    bundle = read_bundle(folder)
+    try:
+        text = parse_text(bundle.read(MODEL))
+        _check_description(bundle, text)
+        loaded = load_engine(text, engine)
+    except (BundleError, ModelTextError, NotCompilableError) as error:
+        raise BundleError(f"{folder}: {error}") from error
+    golden = bundle.golden()
+    try:
+        check_golden(golden, loaded)
+    except BundleError as error:
+        raise BundleError(f"{folder / GOLDEN}: {error}") from error
+    return Model(bundle, loaded, datetime.now(UTC))
+
+
+def _check_description(bundle: Bundle, text: ModelText) -> None:
+    check_features(bundle.features, text)
+    for what, said, found in (
+        ("trees", bundle.trees, len(text.trees)),
+        ("objective", bundle.objective, text.objective),
+    ):
+        if said != found:
+            raise BundleError(f"{what} is {said!r} in bundle.json and {found!r} in {MODEL}")

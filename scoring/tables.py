@@ -1,0 +1,197 @@
+"""The compiled form of a model: flat read-only arrays, which can be written to a file and shared by memory mapping."""
+
+import hashlib
+import json
+import mmap
+import os
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.decisions import Line, draw_line, splits_by_feature
+from scoring.errors import NotCompilableError, StaleTablesError
+from scoring.kernels import LANES, lay_out_nodes
+from scoring.model_text import ModelText
+
+FORMAT: Final = 1
+_MAGIC: Final = b"frontrow tables\n"
+_ALIGNMENT: Final = 64
+
+# Objectives whose `ConvertOutput` is the identity. The others have the reference engine.
+UNTRANSFORMED: Final = frozenset(
+    {None, "lambdarank", "rank_xendcg", "regression", "regression_l1", "huber", "fair", "quantile", "mape"}
+)
+
+
+class Tables(NamedTuple):
+    """Everything that scoring a row needs. `offsets`-like arrays have one element more than there are features or trees.
+
+    Features that no split asks about have no columns. A block of codes holds `LANES` rows: the code of column c and row
+    k at byte `c * LANES + k`.
+    """
+
+    boundaries: NDArray[np.float64]  # of all numerical features, one after the other
+    boundary_offsets: NDArray[np.int64]
+    categories: NDArray[np.int32]  # category -> class, of all categorical features
+    category_offsets: NDArray[np.int64]
+    codes: NDArray[np.uint8]  # of all features: (classes, columns), row by row
+    code_offsets: NDArray[np.int64]
+    column_offsets: NDArray[np.int64]
+    node_code: NDArray[np.uint32]  # byte of the node's column in a block, for its first row
+    node_limit: NDArray[np.uint8]  # a code above goes right; 255 in a leaf
+    node_left: NDArray[np.uint32]  # the right child is the next node; a leaf is its own left child
+    node_value: NDArray[np.float64]  # of a leaf
+    roots: NDArray[np.uint32]
+    depths: NDArray[np.uint32]
+    divisor: NDArray[np.float64]  # (1,): trees of a random forest, else 1
+
+    @property
+    def bytes_used(self) -> int:
+        return sum(array.nbytes for array in self)
+
+    @property
+    def columns(self) -> int:
+        return int(self.column_offsets[-1])
+
+
+class Compiled(NamedTuple):
+    """Tables and the lines they were made from; the lines are what a catalog's masks are made from."""
+
+    tables: Tables
+    lines: list[Line]
+
+
+def build_tables(model: ModelText, *, budget_bytes: int) -> Tables:
+    """Compile a model. Raises `NotCompilableError` with the reason when only the reference engine can serve it."""
+    if model.objective not in UNTRANSFORMED:
+        raise NotCompilableError(f"the objective {model.objective} transforms the sum of the leaves")
+    lines = draw_lines(model)
+    return _assemble(model, lines, budget_bytes)
+
+
+def draw_lines(model: ModelText) -> list[Line]:
+    """Classes and codes of every feature that a split asks about."""
+    return [draw_line(splits) for splits in splits_by_feature(model.trees)]
+
+
+def _assemble(model: ModelText, lines: list[Line], budget_bytes: int) -> Tables:
+    by_feature = {line.splits.feature: line for line in lines}
+    parts = [by_feature.get(feature) for feature in range(model.features)]
+    code_bytes = sum(line.codes.nbytes for line in lines)
+    if code_bytes > budget_bytes:
+        raise NotCompilableError(f"the codes need {code_bytes} bytes and {budget_bytes} are allowed")
+    columns = _offsets([line.codes.shape[1] if line else 0 for line in parts])
+    if columns[-1] * LANES >= 2**32:
+        raise NotCompilableError(f"{columns[-1]} columns of codes do not fit 32 bits")
+    tables = Tables(
+        boundaries=_joined([line.boundaries for line in parts if line], np.float64),
+        boundary_offsets=_offsets([line.boundaries.size if line else 0 for line in parts]),
+        categories=_joined([line.classes for line in parts if line], np.int32),
+        category_offsets=_offsets([line.classes.size if line else 0 for line in parts]),
+        codes=_joined([line.codes.ravel() for line in parts if line], np.uint8),
+        code_offsets=_offsets([line.codes.size if line else 0 for line in parts]),
+        column_offsets=columns,
+        **_nodes(model, lines, columns),
+        divisor=np.array([float(len(model.trees)) if model.average_output else 1.0]),
+    )
+    if tables.bytes_used > budget_bytes:
+        raise NotCompilableError(f"the tables need {tables.bytes_used} bytes and {budget_bytes} are allowed")
+    return frozen(tables)
+
+
+def _nodes(model: ModelText, lines: list[Line], columns: NDArray[np.int64]) -> dict[str, Any]:
+    first = _offsets([tree.leaves - 1 for tree in model.trees])
+    code = np.zeros(first[-1], np.uint32)
+    limit = np.zeros(first[-1], np.uint8)
+    for line in lines:
+        places = first[line.splits.tree] + line.splits.node
+        code[places] = (columns[line.splits.feature] + line.column) * LANES
+        limit[places] = line.limit
+    leaves = np.array([tree.leaves for tree in model.trees])
+    node_code, node_limit, node_left, node_value, roots, depths = lay_out_nodes(
+        leaves,
+        np.concatenate([tree.left_child for tree in model.trees]),
+        np.concatenate([tree.right_child for tree in model.trees]),
+        np.concatenate([tree.leaf_value for tree in model.trees]),
+        code,
+        limit,
+    )
+    return {
+        "node_code": node_code,
+        "node_limit": node_limit,
+        "node_left": node_left,
+        "node_value": node_value,
+        "roots": roots,
+        "depths": depths,
+    }
+
+
+def _offsets(lengths: list[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+
+
+def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype)
+
+
+def frozen(tables: Tables) -> Tables:
+    """The same arrays, read-only as memory-mapped ones are, so that kernels are compiled for one kind of array."""
+    for array in tables:
+        array.setflags(write=False)
+    return tables
+
+
+# ---- the file ----
+
+
+def write_tables(path: Path, tables: Tables, *, sha256: str) -> None:
+    """Write tables of the model with that sha256 so that a reader finds either the whole file or none."""
+    body = bytearray()
+    arrays = []
+    for name, array in tables._asdict().items():
+        body.extend(bytes(-len(body) % _ALIGNMENT))
+        arrays.append({"name": name, "dtype": array.dtype.str, "length": array.size, "at": len(body)})
+        body.extend(array.tobytes())
+    facts = {"format": FORMAT, "model": sha256, "body": hashlib.sha256(body).hexdigest(), "arrays": arrays}
+    header = _MAGIC + json.dumps(facts).encode() + b"\n"
+    header += bytes(-len(header) % _ALIGNMENT)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(header + body)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def open_tables(path: Path, *, sha256: str) -> Tables:
+    """Map a file of tables. Raises `StaleTablesError` when it is not whole, of another format or of another model."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise StaleTablesError(f"{path.name} is empty")
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    facts, start = _facts(content, path.name)
+    for name, found, wanted in (("format", facts.get("format"), FORMAT), ("model", facts.get("model"), sha256)):
+        if found != wanted:
+            raise StaleTablesError(f"{path.name} has {name} {found!r} and {wanted!r} is wanted")
+    if hashlib.sha256(memoryview(content)[start:]).hexdigest() != facts["body"]:
+        raise StaleTablesError(f"{path.name} is damaged: its {size - start} bytes do not have the digest it names")
+    return Tables(**{
+        entry["name"]: np.frombuffer(content, dtype=entry["dtype"], count=entry["length"], offset=start + entry["at"])
+        for entry in facts["arrays"]
+    })  # fmt: skip
+
+
+def _facts(content: mmap.mmap, name: str) -> tuple[dict[str, Any], int]:
+    end = content.find(b"\n", len(_MAGIC))
+    if content[: len(_MAGIC)] != _MAGIC or end < 0:
+        raise StaleTablesError(f"{name} is not a file of tables")
+    try:
+        facts = json.loads(content[len(_MAGIC) : end])
+    except ValueError:
+        raise StaleTablesError(f"{name} has a damaged header") from None
+    if not isinstance(facts, dict) or {"format", "model", "body", "arrays"} - facts.keys():
+        raise StaleTablesError(f"{name} has a damaged header")
+    return facts, end + 1 + (-(end + 1)) % _ALIGNMENT

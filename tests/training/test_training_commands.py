@@ -1,0 +1,101 @@
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+from ranking_tables import sessions, write
+
+from training.cli import demo, train
+from training.register import aliases
+
+HOUSE = Path(__file__).parents[2]
+LETOR = Path(os.environ.get("FRONTROW_LETOR") or HOUSE.parent / "shared" / "data" / "letor")
+QUICK = ("--rounds", "20", "--leaves", "7", "--min-rows-in-leaf", "5")
+
+
+def run(command: object, *arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def test_train_tells_what_it_learned_and_what_it_registered(
+    store: MlflowClient, tracking_uri: str, tmp_path: Path
+) -> None:
+    table, later = write(tmp_path, "sessions.csv", sessions()), write(tmp_path, "later.csv", sessions(seed=6))
+    result = run(train, table, *QUICK, "--test", later, "--name", "told", "--tracking-uri", tracking_uri)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "sessions.csv: 320 rows in 40 queries, 6 features"
+    assert lines[1] == "context: device, days"
+    assert lines[2].startswith("best round ")
+    assert lines[3].startswith("held out   NDCG@1 ")
+    assert lines[4].startswith("later.csv  NDCG@1 ")
+    assert "registered models:/told/1 with alias challenger" in lines
+    version = store.get_model_version("told", "1")
+    assert float(version.tags["test_ndcg_at_5"]) > 0.5
+    assert aliases(store, "told") == {"challenger": "1"}
+
+
+def test_train_finds_its_columns_by_the_names_given(tracking_uri: str, tmp_path: Path) -> None:
+    table = sessions().rename_columns({"query": "session", "label": "stars"})
+    arguments = ("--query-column", "session", "--label-column", "stars", "--ignore", "reviews, refund", *QUICK)
+    path = write(tmp_path, "sessions.parquet", table)
+    result = run(train, path, *arguments, "--context", "device", "--name", "named", "--tracking-uri", tracking_uri)
+    assert result.exit_code == 0, result.output
+    assert "40 queries, 4 features\ncontext: device\n" in result.stdout
+
+
+def test_a_bad_table_is_a_line_for_each_fault_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("query,label,price\n1,-1,inf\n1,1,2\n")
+    result = run(train, path)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "Error: bad.csv: column 'label' is negative in row 1",
+        "bad.csv: column 'price' is infinite in row 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "expected"),
+    [
+        (("--leaves", "1"), 2, "1 is not in the range 2<=x<=4096"),
+        (("--learning-rate", "0"), 2, "0.0 is not in the range 0<x<=1"),
+        (("--context", "weather"), 1, "context column 'weather' is missing"),
+        (("--ignore", "weather"), 1, "column 'weather' is missing"),
+        (("--name", "no/slash"), 1, "'models:/no/slash@challenger' names no model"),
+        (("--tracking-uri", "nonsense://"), 1, "nonsense"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_a_line(
+    tmp_path: Path, arguments: tuple[str, ...], exit_code: int, expected: str
+) -> None:
+    result = run(train, write(tmp_path, "sessions.csv", sessions()), *arguments)
+    assert result.exit_code == exit_code
+    assert expected in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_demo_registers_two_models_once(store: MlflowClient, tmp_path: Path, tracking_uri: str) -> None:
+    arguments = ("--sessions", 240, "--folder", tmp_path, "--tracking-uri", tracking_uri)
+    first = run(demo, *arguments)
+    assert first.exit_code == 0, first.output
+    assert aliases(store, "activity-ranker") == {"champion": "1", "challenger": "2"}
+    second = run(demo, *arguments)
+    assert "champion is models:/activity-ranker/1" in second.stdout
+    assert aliases(store, "activity-ranker") == {"champion": "1", "challenger": "2"}
+    forced = run(demo, *arguments, "--force")
+    assert forced.exit_code == 0, forced.output
+    assert aliases(store, "activity-ranker") == {"champion": "3", "challenger": "4"}
+    digests = [store.get_model_version("activity-ranker", version).tags["sha256"] for version in "1234"]
+    assert digests[:2] == digests[2:]
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (LETOR / "rank.train").exists(), reason="no learning-to-rank data (set FRONTROW_LETOR)")
+def test_the_defaults_rank_real_data_well(store: MlflowClient, tracking_uri: str) -> None:
+    arguments = ("--test", LETOR / "rank.test", "--name", "letor", "--tracking-uri", tracking_uri)
+    result = run(train, LETOR / "rank.train", *arguments)
+    assert result.exit_code == 0, result.output
+    assert float(store.get_model_version("letor", "1").tags["test_ndcg_at_5"]) >= 0.65
