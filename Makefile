@@ -4,14 +4,15 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: run demo test lint format locks clean
+.PHONY: run test lint format locks clean
 .DEFAULT_GOAL := run
 
-run: .venv/platform demo  ## train the demo models if there are none, then serve them on 127.0.0.1:8000
-	$(BIN)/frontrow serve
+run: .frontrow/demo/models  ## train the demo models if there are none, then serve them on 127.0.0.1:8000
+	FRONTROW_ALLOW_FORCED_VARIANT=true $(BIN)/frontrow serve
 
-demo: .venv/platform
+.frontrow/demo/models: | .venv/platform
 	$(BIN)/frontrow demo
+	touch $@
 
 test: .venv/development lint  ## everything that needs no server outside Python
 	$(BIN)/pytest -n 2 --dist loadgroup

@@ -26,6 +26,7 @@ from registry import BundleError, Fetched, RegistryUnavailable
 
 KEEP_ALIVE_SECONDS = 75  # longer than the idle time of common proxies, so that they close idle connections, not we
 BACKLOG = 2_048
+WORKER_START_SECONDS = 60
 
 # A parent tells its workers here which bundles it resolved and verified, so that all of them serve the same.
 _WORKER_BUNDLES = "WORKER_BUNDLES"
@@ -63,11 +64,10 @@ def _serve_with_workers(settings: Settings) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         fetched = _fetch(settings)
         service = _make_service(settings, fetched)
-        os.environ[_WORKER_BUNDLES] = msgspec.json.encode(fetched).decode()
+        os.environ[_WORKER_BUNDLES] = msgspec.json.encode(fetched, enc_hook=str).decode()
         config = _config(settings, app="app.server:worker_application", factory=True, workers=settings.workers)
         listener = config.bind_socket()
-        _announce(settings, listener.getsockname()[1], service)
-        Multiprocess(config, sockets=[listener]).run()
+        _AnnouncingSupervisor(config, listener, lambda port: _announce(settings, port, service)).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -78,7 +78,9 @@ def worker_application() -> Any:
 
     settings = read_settings()
     configure_logs(settings.log_level)
-    bundles = msgspec.json.decode(os.environ[_WORKER_BUNDLES], type=dict[Variant, Fetched])
+    bundles = msgspec.json.decode(
+        os.environ[_WORKER_BUNDLES], type=dict[Variant, Fetched], dec_hook=lambda kind, value: kind(value)
+    )
     return Application(_make_service(settings, bundles))
 
 
@@ -129,6 +131,19 @@ class _AnnouncingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._announce(self.servers[0].sockets[0].getsockname()[1])
+
+
+class _AnnouncingSupervisor(Multiprocess):
+    """Says where its workers listen once all of them do."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, announce: Callable[[int], None]) -> None:
+        super().__init__(config, sockets=[listener])
+        self._announce = announce
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        if all(worker.wait_until_ready(WORKER_START_SECONDS, self.should_exit) for worker in self.processes):
+            self._announce(self.sockets[0].getsockname()[1])
 
 
 def _announce(settings: Settings, port: int, service: Any) -> None:

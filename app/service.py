@@ -1,10 +1,11 @@
 """The composition root: from settings to a running service, opened in order and closed in reverse."""
 
 import asyncio
-import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,6 @@ from registry import Fetched, Model, fetch, load_model
 
 log = structlog.get_logger("frontrow")
 
-LOCAL_TRACKING_URI = "sqlite:///.frontrow/mlflow.db"
-
 
 @dataclass(frozen=True)
 class Served:
@@ -45,17 +44,15 @@ class Served:
 def fetch_models(settings: Settings) -> dict[Variant, Fetched]:
     """The bundle folder of each variant. Raises `RegistryUnavailable` or `BundleError`."""
     uris: dict[Variant, str] = {"control": settings.control_model, "treatment": settings.treatment_model}
-    tracking_uri = settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING_URI
-    return {
-        variant: fetch(
-            uri,
-            cache=settings.bundle_cache,
-            tracking_uri=tracking_uri,
-            timeout_seconds=settings.registry_timeout_seconds,
-        )
-        for variant, uri in uris.items()
-        if uri
-    }
+    fetch_one = partial(
+        fetch,
+        cache=settings.bundle_cache,
+        tracking_uri=settings.tracking_uri,
+        timeout_seconds=settings.registry_timeout_seconds,
+    )
+    with ThreadPoolExecutor() as pool:  # side by side: the start of MLflow's client is most of the wait
+        pending = {variant: pool.submit(fetch_one, uri) for variant, uri in uris.items() if uri}
+        return {variant: one.result() for variant, one in pending.items()}
 
 
 def load_models(settings: Settings, fetched: Mapping[Variant, Fetched]) -> dict[Variant, Served]:

@@ -95,10 +95,13 @@ class Lanes:
     def finish_seconds(self, state: LaneState, rows: int, busy_seconds: float) -> float:
         """From now until `rows` more rows of a lane would be scored, as predicted.
 
-        Each further piece of an oversize request waits behind its neighbours again. Another lane takes no more of the
-        scorer's time than this one, and no more than it has work for.
+        Each further piece of an oversize request waits behind its neighbours again. Under overload later arrivals fill
+        every batch before it starts, the last one, too. Another lane takes no more of the scorer's time than this one,
+        and no more than it has work for.
         """
         rows += state.line.rows * policy.batches(rows, state.limit_rows)
+        if state.flag.on:
+            rows = state.limit_rows * policy.batches(rows, state.limit_rows)
         own = self.work_seconds(state, rows) + state.prepare_seconds
         others = sum(
             min(own, self.work_seconds(other, other.line.rows))

@@ -54,7 +54,7 @@ class Limits:
     max_batch_rows: int = 4096
     max_batch_seconds: float = 0.005
     fixed_share: float = 0.02
-    max_wait_seconds: float = 0.1
+    max_wait_seconds: float = 0.05
     max_waiting_batches: int = 20
     max_loop_seconds: float = 0.0002
 
@@ -107,14 +107,14 @@ class CostModel:
 
 
 class OverloadFlag:
-    """Is a lane offered more than can be scored? Looked at every 100 ms, whenever something happens.
+    """Is a lane offered more than can be scored? Looked at every 25 ms, when something happens.
 
     On when even the least wait of a head of line was long; stays on while its budgets still refuse.
     """
 
     __slots__ = ("_ends_at", "_least_wait", "_refused", "on")
 
-    INTERVAL_SECONDS = 0.1
+    INTERVAL_SECONDS = 0.025
 
     def __init__(self) -> None:
         self.on = False
@@ -144,11 +144,6 @@ def batches(rows: int, limit_rows: int) -> int:
     return -(-rows // limit_rows)
 
 
-def piece_rows(rows: int, limit_rows: int) -> int:
-    """The rows of the next piece of a request: all of it when it fits in one batch, else pieces of equal size."""
-    return rows if rows <= limit_rows else batches(rows, batches(rows, limit_rows))
-
-
 def margin_seconds(model: CostModel, rows: int, limit_rows: int) -> float:
     """What to add to a predicted finish so that about 19 of 20 come sooner: 1.65 sigma of a sum of batches."""
     return 1.65 * model.spread * model.seconds(min(rows, limit_rows)) * math.sqrt(batches(rows, limit_rows) + 1)
@@ -160,7 +155,7 @@ def budget_seconds(
     """How far away the predicted finish of a request may be, whatever its own deadline."""
     if not overloaded:
         return max_wait_seconds
-    return max(0.010, 3 * full_batch_seconds) * (1.0, 0.75, 0.5)[priority]
+    return max(0.010, 5 * full_batch_seconds) * (1.0, 0.75, 0.5)[priority]
 
 
 def overload_threshold_seconds(full_batch_seconds: float) -> float:

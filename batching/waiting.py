@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batching.policy import CostModel, Priority, piece_rows
+from batching.policy import CostModel, Priority, batches
 from batching.report import DispatchReason
 
 
@@ -114,22 +114,24 @@ class WaitingLine:
             del tickets[ticket]
             self.rows -= ticket.rows_left
 
-    def take(self, ticket: Ticket, rows: int, now: float) -> None:
-        """Take `rows` of a ticket for a batch; what is left of it goes to the end of its class.
-
-        Large requests so take turns with their neighbours, one batch each, and hold nobody up for longer.
-        """
-        self.leave(ticket)
+    def take(self, ticket: Ticket, rows: int) -> None:
+        """Hand out so many rows of the head. What is left of it stays in front."""
         ticket.rows_left -= rows
-        if ticket.rows_left:
-            ticket.queued_at = now
-            self.join(ticket)
+        self.rows -= rows
+        if not ticket.rows_left:
+            del self._classes[ticket.priority][ticket]
+
+    def step_back(self, ticket: Ticket, now: float) -> None:
+        """Queue a waiting ticket again, behind its class."""
+        ticket.queued_at = now
+        self._classes[ticket.priority].move_to_end(ticket)
 
 
 @dataclass(slots=True)
 class Cut:
     """A batch as it was cut from a line: whose rows, how many of each, for which scorer.
 
+    due_at: the earliest deadline of those that should be in time.
     expired: those that were taken out of the line because they could not finish in time any more.
     """
 
@@ -145,15 +147,18 @@ class Cut:
         self.tickets.append(ticket)
         self.piece_rows.append(rows)
         self.rows += rows
-        self.due_at = min(self.due_at, ticket.due_at)
+        if not ticket.probe:
+            self.due_at = min(self.due_at, ticket.due_at)
 
 
 def cut(line: WaitingLine, lane: Any, model: CostModel, limit_rows: int, now: float) -> Cut:
-    """Take the next batch out of a line: from the head on, until the next does not fit.
+    """Take the next batch out of a line: from the head on, until it is full.
 
-    Who left is skipped. Who could not finish in time, even in this batch, is expired: its rows would be scored in vain.
-    A member that would become late because of one more is not made to wait for it. Pieces of a request stay with the
-    scorer that had the first one, so a batch ends where that changes.
+    Whoever does not fit any more gives the rows that do, so that batches are exactly full, and is first in the next.
+    A request that filled a whole batch and has more steps back: it takes turns with its neighbours.
+    Who left is skipped. Who cannot finish in time is expired, because its rows would be scored in vain; a member that
+    would become late because of one more is not made to wait for it. The pieces of a request stay with one scorer, so
+    a batch ends where that changes.
     """
     taken = Cut(lane)
     while (ticket := line.head()) is not None:
@@ -164,20 +169,29 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, limit_rows: int, now: fl
             taken.lane = ticket.lane or lane
         elif (ticket.lane or lane) is not taken.lane:
             break
-        rows = piece_rows(ticket.rows_left, limit_rows)
-        if taken.rows + rows > limit_rows:
+        rows = min(ticket.rows_left, limit_rows - taken.rows)
+        if not rows:
             taken.reason = DispatchReason.FULL
             break
-        finish_at = now + model.seconds(taken.rows + rows)
-        if ticket.due_at < (now if ticket.probe else finish_at):
+        if ticket.due_at < (
+            now if ticket.probe else now + _finish_seconds(model, taken.rows + ticket.rows_left, limit_rows)
+        ):
             line.leave(ticket)
             taken.expired.append(ticket)
             continue
-        if taken.due_at < finish_at and not taken.tickets[0].probe:
+        if taken.due_at < now + model.seconds(taken.rows + rows):
             taken.reason = DispatchReason.DEADLINE
             break
-        if rows < ticket.rows:
-            ticket.lane = taken.lane
-        line.take(ticket, rows, now)
+        line.take(ticket, rows)
         taken.add(ticket, rows)
+        if ticket.rows_left:
+            ticket.lane = taken.lane
+            taken.reason = DispatchReason.FULL
+            if len(taken.tickets) == 1:
+                line.step_back(ticket, now)
+            break
     return taken
+
+
+def _finish_seconds(model: CostModel, rows: int, limit_rows: int) -> float:
+    return model.seconds(rows, batches(rows, limit_rows))

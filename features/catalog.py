@@ -1,6 +1,7 @@
 """The activity catalog: features of every activity that is known before a request comes, held as arrays."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
+
+from features.events import activity_key
 
 
 class CatalogError(Exception):
@@ -63,6 +66,18 @@ class Catalog:
                 values[:-1, position] = self._numbers(name) if categories is None else self._codes(name, categories)
         return values
 
+    def find(self, activity_keys: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """The rows of activities by their keys (`features.events.activity_key`); -1 where there is none."""
+        keys, rows = self._rows_by_key
+        places = np.searchsorted(keys, activity_keys)
+        return np.where(keys[places] == activity_keys, rows[places], -1)
+
+    def categories(self, name: str) -> tuple[str, ...]:
+        """The values of a column of texts, in sorted order; none when there is no such column."""
+        if name not in self.columns:
+            return ()
+        return tuple(sorted(self._texts(name).unique().drop_null().to_pylist()))
+
     def value(self, activity: str, name: str) -> Any:
         """One value as it stands in the snapshot; None where the activity, the column or the value is missing."""
         row = self.rows.get(activity)
@@ -77,8 +92,23 @@ class Catalog:
         return np.asarray(pc.fill_null(numbers, float("nan")).to_numpy(), dtype=np.float64)
 
     def _codes(self, name: str, categories: Sequence[str]) -> NDArray[np.float64]:
+        codes = pc.index_in(self._texts(name), value_set=pa.array(categories, pa.string()))
+        return np.asarray(pc.fill_null(codes.cast(pa.float64()), float("nan")).to_numpy(), dtype=np.float64)
+
+    def _texts(self, name: str) -> pa.ChunkedArray:
         values = self._table.column(name)
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        codes = pc.index_in(values.cast(pa.string()), value_set=pa.array(categories, pa.string()))
-        return np.asarray(pc.fill_null(codes.cast(pa.float64()), float("nan")).to_numpy(), dtype=np.float64)
+        return values.cast(pa.string())
+
+    @cached_property
+    def _rows_by_key(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+        """Sorted keys and their rows, and one more that ends the search."""
+        keys = np.array([activity_key(activity) for activity in self.rows], dtype=np.uint64)
+        rows = np.argsort(keys)
+        ordered = keys[rows]
+        if len(same := np.flatnonzero(ordered[1:] == ordered[:-1])):
+            ids = list(self.rows)
+            one, other = (ids[rows[place]] for place in (same[0], same[0] + 1))
+            raise CatalogError(f"{self._origin}: {one!r} and {other!r} have one 64-bit digest; rename one of them")
+        return np.append(ordered, np.uint64(2**64 - 1)), np.append(rows, -1)

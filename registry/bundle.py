@@ -1,4 +1,4 @@
-"""The model bundle: a folder with a model and everything needed to serve and verify it. docs/registry.md describes it."""
+"""The model bundle: a folder with a model and everything needed to serve and verify it (docs/registry.md)."""
 
 import hashlib
 import os
@@ -239,7 +239,7 @@ def read_file(folder: Path, name: str) -> bytes:
     """The content of a regular file of at most 256 MiB; never follows a link."""
     path = folder / name
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 see flags
+        with open(path, "rb", opener=_open_no_link) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise BundleError(f"{path} is no regular file")
@@ -248,6 +248,10 @@ def read_file(folder: Path, name: str) -> bytes:
             return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe without a writer must not hang us
 
 
 def _fields(description: Description) -> dict[str, Any]:

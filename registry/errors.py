@@ -1,4 +1,4 @@
-"""What the registry room refuses, by name. Every message is one line for an operator: what was tried, and what to do."""
+"""What the registry room refuses, by name. A message is one line for an operator: what was tried, what to do."""
 
 
 class RegistryError(Exception):
@@ -13,7 +13,7 @@ class BundleExistsError(BundleError):
     """There is something at the place where the bundle should be written. Nothing was changed."""
 
 
-class ModelNotFound(BundleError):  # noqa: N818 named like RegistryUnavailable: what is the case
+class ModelNotFound(BundleError):
     """The registry answered, and it has no such model, version or alias."""
 
 
@@ -21,5 +21,5 @@ class ModelURIError(BundleError):
     """The text names no model in any way that is understood."""
 
 
-class RegistryUnavailable(RegistryError):  # noqa: N818 the name is part of the house's contract
+class RegistryUnavailable(RegistryError):
     """The registry could not be asked and nothing verified earlier can stand in. Trying again may help."""

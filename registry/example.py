@@ -1,5 +1,6 @@
 """Rows of a model as a caller would write them: feature -> value, what is missing left out."""
 
+import json
 from collections.abc import Sequence
 
 import msgspec
@@ -26,8 +27,8 @@ def read_example(document: bytes, features: Sequence[Feature]) -> list[dict[str,
     example to be a good model.
     """
     try:
-        table = msgspec.json.decode(document, type=_Table)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        table = msgspec.convert(json.loads(document), _Table)  # MLflow writes NaN, which msgspec does not take
+    except (msgspec.ValidationError, ValueError, RecursionError):
         return []
     names = [_plain(feature.name) for feature in features]
     columns = names if table.columns is None else [_plain(str(column)) for column in table.columns]
@@ -64,7 +65,9 @@ def _present(row: dict[str, Value | None]) -> dict[str, Value]:
 
 
 def _fit(feature: Feature, value: Value | None) -> Value | None:
-    if value is not None and feature.categories is not None:
+    if value is None or value != value:
+        return None
+    if feature.categories is not None:
         value = category_text(value)
     if feature.type == "boolean" and value in (0, 1):
         value = bool(value)

@@ -78,6 +78,13 @@ def default_tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_TRACKING_URI
 
 
+def check_local_store(tracking_uri: str) -> None:
+    """Raise `RegistryUnavailable` where MLflow would make a database, empty and in half a minute, to look into it."""
+    database = Path(tracking_uri.removeprefix("sqlite:///"))
+    if tracking_uri.startswith("sqlite:///") and not database.exists():
+        raise RegistryUnavailable(f"there is no MLflow database {database} (`frontrow demo` makes one)")
+
+
 def without_credentials(text: str) -> str:
     """`text` with the user, password and query of every URI in it left out."""
     return re.sub(r"(?<=://)[^/\s]*@", "", re.sub(r"(://[^\s?]*)\?\S*", r"\1", text))
@@ -109,9 +116,7 @@ def _last_known_good(bundles: BundleCache, question: Question, problem: str) -> 
 def _ask(uri: str, bundles: BundleCache, tracking_uri: str, timeout_seconds: float) -> Answer:
     """The child's answer, which is `verified`. Raises what it says otherwise, or why it could not say anything."""
     where = f"MLflow at {without_credentials(tracking_uri)}"
-    database = Path(tracking_uri.removeprefix("sqlite:///"))
-    if tracking_uri.startswith("sqlite:///") and not database.exists():  # MLflow would make one, in half a minute
-        raise RegistryUnavailable(f"there is no MLflow database {database}")
+    check_local_store(tracking_uri)
     with bundles.workspace() as workspace:
         code = _run_child(uri, bundles, workspace, tracking_uri, timeout_seconds)
         answer = _read_answer(workspace)
@@ -125,8 +130,8 @@ def _ask(uri: str, bundles: BundleCache, tracking_uri: str, timeout_seconds: flo
             raise ModelNotFound(answer.text)
         case "unavailable":
             raise RegistryUnavailable(answer.text)
-        case "verifying" if code is not None:
-            raise BundleError(f"{answer.text} and the process that did it ended with code {code}")
+        case "verifying" if code is not None and code < 0 and code != -signal.SIGKILL:
+            raise BundleError(f"{answer.text} crashed the process that did it: {signal.Signals(-code).name}")
         case "asking" if code is None:
             raise RegistryUnavailable(f"{where} did not answer within {timeout_seconds:g} s")
         case _ if code is None:
@@ -157,15 +162,9 @@ def _run_child(
         except subprocess.TimeoutExpired:
             return None
         finally:
-            _kill(child)
-
-
-def _kill(child: "subprocess.Popen[bytes]") -> None:
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    child.wait()
+            if child.returncode is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
 
 
 def _house() -> str:

@@ -27,7 +27,7 @@ class Golden(NamedTuple):
 
 class _Document(msgspec.Struct):
     rows: list[list[_Number]]
-    scores: list[float] = []  # noqa: RUF012 msgspec copies it
+    scores: list[float] = []
 
 
 def encode_golden(golden: Golden) -> bytes:
@@ -73,7 +73,7 @@ def check_golden(golden: Golden, engine: Engine) -> None:
 
 
 def sample_rows(text: ModelText, features: Sequence[Feature]) -> NDArray[np.float64]:
-    """Rows within what training saw of each feature, the same ones each time, and one of which everything is missing."""
+    """Rows within what training saw of each feature, always the same ones, and one of which all is missing."""
     random = np.random.default_rng(0)
     columns = [_sample(info, feature, random) for info, feature in zip(text.feature_infos, features, strict=True)]
     return np.ascontiguousarray(np.vstack([np.array(columns).T, np.full(len(columns), np.nan)]))
@@ -86,7 +86,7 @@ def _sample(info: str, feature: Feature, random: np.random.Generator) -> NDArray
         codes = random.choice([float(code) for code in info.split(":")], SAMPLED_ROWS)
         return np.where(codes < 0, np.nan, codes)
     low, high = np.clip([float(end) for end in info[1:-1].split(":")], -1e300, 1e300)
-    values = low + random.random(SAMPLED_ROWS) * (high - low)
+    values: NDArray[np.float64] = low + random.random(SAMPLED_ROWS) * (high - low)
     return values if feature.type == "number" else np.round(values)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import mlflow
 import msgspec
 import numpy as np
-import yaml
+import yaml  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def main() -> None:
     report = Reporter(Path(workspace) / "answer.json")
     try:
         with spoken_errors():
-            report(_fetch(uri, BundleCache(Path(cache)), Path(workspace), report))
+            report(fetch_model(uri, BundleCache(Path(cache)), Path(workspace), report))
     except ModelNotFound as error:
         report(Answer("not found", str(error)))
     except BundleError as error:
@@ -171,7 +171,12 @@ def _one_line(error: Exception) -> str:
 # ---- one model
 
 
-def _fetch(uri: str, cache: BundleCache, workspace: Path, report: Reporter) -> Answer:
+def fetch_model(uri: str, cache: BundleCache, workspace: Path, report: Callable[[Answer], None]) -> Answer:
+    """Find the model, get its bundle into the cache unless it is there, and verify it in full.
+
+    `workspace` is an empty folder in the file system of the cache. Raises `BundleError` for what must not be served;
+    what else fails is whatever MLflow raises (`spoken_errors`).
+    """
     report(Answer("asking"))
     client = MlflowClient()
     with _absent(uri):
@@ -186,7 +191,7 @@ def _fetch(uri: str, cache: BundleCache, workspace: Path, report: Reporter) -> A
         bundle = _make_bundle(model, files, cache)
     report(Answer("verifying", f"the verification of {model.uri}"))
     load_model(bundle.folder, "reference")
-    return Answer("verified", f"{uri} is {model.uri} of MLflow at {_where()}, {how}", str(bundle.folder))
+    return Answer("verified", f"{model.name}/{model.version} of MLflow at {_where()}, {how}", str(bundle.folder))
 
 
 def _resolve(client: MlflowClient, uri: str) -> Resolved:

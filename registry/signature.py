@@ -54,9 +54,10 @@ class Feature:
             return float(self.categories.index(value)) if value in self.categories else math.nan
         if self.type == "boolean" and isinstance(value, bool):
             return float(value)
-        if self.type in ("number", "integer") and isinstance(value, int | float) and not isinstance(value, bool):
-            if self.type == "number" or float(value).is_integer():
-                return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value)
+            if self.type == "number" or (self.type == "integer" and number.is_integer()):
+                return number
         raise ValueError(f"feature {self.name!r} is a {self.type} and {value!r} is not")
 
     def decode(self, number: float) -> Value | None:
@@ -181,9 +182,9 @@ def _categorical_columns(text: ModelText) -> Iterator[int]:
         if _known_codes(info):
             yield place
     # a column that no split could use has no info, but the training parameters still name it
-    for place in text.parameters.get("categorical_feature", "").split(","):
-        if place.isdecimal() and int(place) < text.features:
-            yield int(place)
+    for number in text.parameters.get("categorical_feature", "").split(","):
+        if number.isdecimal() and int(number) < text.features:
+            yield int(number)
 
 
 def _known_codes(info: str) -> list[int]:

@@ -25,9 +25,8 @@ class CompiledEngine:
         self.model = model
         self.tables = tables or build_tables(model, budget_bytes=budget_bytes)
         t = frozen(self.tables)
-        self._lines = t[:7]
-        self._nodes = t[7:]
-        self._everything = np.ones(self.features, np.bool_)
+        self.lines = t[:9]
+        self._nodes = t[9:]
 
     def __repr__(self) -> str:
         return f"CompiledEngine(trees={self.trees}, features={self.features}, bytes_used={self.bytes_used})"
@@ -49,6 +48,6 @@ class CompiledEngine:
         scores = np.empty(rows.shape[0])
         if scores.size:
             block = np.empty(max(self.tables.columns, 1), np.uint64)
-            places = np.empty(LANES, np.uint64)
-            score_rows(rows, self._everything, self._lines, self._nodes, places, block, block.view(np.uint8), scores)
+            classes = np.empty(self.features * LANES, np.uint64)
+            score_rows(rows, self.lines, self._nodes, classes, block, block.view(np.uint8), scores)
         return scores

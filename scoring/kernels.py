@@ -12,6 +12,7 @@ from numba import njit, types, uint64
 from numba.extending import intrinsic
 
 LANES: Final = 8  # rows walked side by side, so that their loads overlap
+BLOCK: Final = 16  # boundaries counted at once
 ZERO_THRESHOLD: Final = float(np.float32(1e-35))
 
 
@@ -25,6 +26,24 @@ def lowest_bit(_typing_context: Any, word: Any) -> Any:
         return builder.zext(found, ir.IntType(64)) if found.type.width < 64 else found
 
     return types.uint64(word), generate
+
+
+@intrinsic
+def count_below(typing_context: Any, numbers: Any, start: Any, value: Any) -> Any:
+    """How many of `numbers[start:start + 16]` are below the value: one vector comparison, no branch to mispredict."""
+    del typing_context
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        vector = ir.VectorType(ir.DoubleType(), BLOCK)
+        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
+        block = builder.load(place, align=8, typ=vector)
+        lane = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), None)
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), arguments[2], ir.Constant(ir.IntType(32), 0))
+        below = builder.fcmp_ordered("<", block, builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), lane))
+        return builder.zext(builder.ctpop(builder.bitcast(below, ir.IntType(BLOCK))), ir.IntType(64))
+
+    return types.uint64(numbers, start, value), generate
 
 
 @njit(cache=True, nogil=True)
@@ -69,72 +88,63 @@ def lay_out_nodes(leaves, left, right, leaf_value, code, limit):  # type: ignore
     return node_code, node_limit, node_left, node_value, roots, depths
 
 
-@njit(nogil=True, inline="always")
-def number_class(value, boundaries, start, count):  # type: ignore[no-untyped-def]
-    """Boundaries below the value (a branch-free binary search); for NaN, one more than for infinity."""
-    value = value if abs(value) > ZERO_THRESHOLD else 0.0 * value  # NaN stays NaN
-    low, rest = uint64(start), uint64(count)
-    while rest > uint64(1):
-        half = rest >> uint64(1)
-        low += half * uint64(boundaries[low + half - uint64(1)] < value)
-        rest -= half
-    below = low - uint64(start) + uint64(boundaries[low] < value)
-    return uint64(count) + uint64(1) if value != value else below  # noqa: PLR0124
+@njit(nogil=True, forceinline=True)
+def classify(rows, first, lanes, lines, classes):  # type: ignore[no-untyped-def]
+    """Classes of each feature's values in `lanes` rows from `first` on; where there are fewer, of the last row again.
 
-
-@njit(nogil=True, inline="always")
-def category_class(value, categories, start, count, unknown):  # type: ignore[no-untyped-def]
-    """Class of a category; -0.5 is category 0, as in C. `unknown` for what has none: NaN, -1, one too large."""
-    if value > -1.0 and value < count:
-        return uint64(categories[uint64(start) + uint64(value)])
-    return uint64(unknown)
-
-
-@njit(nogil=True, inline="always")
-def encode(rows, first, columns_of, t, places, block):  # type: ignore[no-untyped-def]
-    """Write the codes of the `LANES` rows from `first` on (the last row again where there are fewer) into `block`."""
-    boundaries, boundary_offsets, categories, category_offsets, codes, code_offsets, column_offsets = t
-    last = uint64(rows.shape[0] - 1)
-    for feature in range(column_offsets.size - 1):
-        columns = uint64(column_offsets[feature + 1] - column_offsets[feature])
-        if columns == uint64(0) or not columns_of[feature]:
-            continue
-        start = uint64(code_offsets[feature])
+    A number's class is the count of boundaries below it, found in two steps: over the last boundary of each block of 16,
+    then within one block. Both levels are padded with infinity to whole blocks, and an infinity comes last, so what is
+    found is never past the end. A category's class is looked up; -0.5 is category 0, as in C. What is NaN, or no known
+    category, has the last class.
+    """
+    # One function and no helpers: given arrays in a loop, numba would count references to them for each value.
+    boundaries, blocks, block_offsets, categories, category_offsets, last_classes, _, _, _ = lines
+    last_row = uint64(rows.shape[0] - 1)
+    for feature in range(last_classes.size):
         known = category_offsets[feature + 1] - category_offsets[feature]
-        if known:
-            unknown = uint64(code_offsets[feature + 1] - code_offsets[feature]) // columns - uint64(1)
-            for lane in range(LANES):
-                value = rows[min(uint64(first) + uint64(lane), last), feature]
-                found = category_class(value, categories, category_offsets[feature], known, unknown)
-                places[lane] = start + found * columns
-        else:
-            count = boundary_offsets[feature + 1] - boundary_offsets[feature]
-            for lane in range(LANES):
-                value = rows[min(uint64(first) + uint64(lane), last), feature]
-                places[lane] = start + columns * number_class(value, boundaries, boundary_offsets[feature], count)
-        spread(codes, places, columns, uint64(column_offsets[feature]), block)
+        start, end = uint64(block_offsets[feature]), uint64(block_offsets[feature + 1])
+        for lane in range(lanes):
+            value = rows[min(uint64(first) + uint64(lane), last_row), feature]
+            found = uint64(last_classes[feature])
+            if end > start:
+                value = value if abs(value) > ZERO_THRESHOLD else 0.0 * value  # NaN stays NaN
+                before = uint64(0)
+                for block in range(start, end, uint64(BLOCK)):
+                    before += uint64(BLOCK) * count_below(blocks, block, value)
+                before += count_below(boundaries, start * uint64(BLOCK) + before, value)
+                found = before if value == value else found  # noqa: PLR0124
+            elif value > -1.0 and value < known:
+                found = uint64(categories[uint64(category_offsets[feature]) + uint64(value)])
+            classes[feature * LANES + lane] = found
 
 
-@njit(nogil=True, inline="always")
-def spread(codes, places, columns, first_column, block):  # type: ignore[no-untyped-def]
-    """Interleave eight rows' codes of one feature: byte k of word c of `block` is row k's code in column c."""
-    p0, p1, p2, p3 = places[0], places[1], places[2], places[3]
-    p4, p5, p6, p7 = places[4], places[5], places[6], places[7]
-    for column in range(columns):
-        c = uint64(column)
-        block[first_column + c] = (
-            uint64(codes[p0 + c])
-            | uint64(codes[p1 + c]) << uint64(8)
-            | uint64(codes[p2 + c]) << uint64(16)
-            | uint64(codes[p3 + c]) << uint64(24)
-            | uint64(codes[p4 + c]) << uint64(32)
-            | uint64(codes[p5 + c]) << uint64(40)
-            | uint64(codes[p6 + c]) << uint64(48)
-            | uint64(codes[p7 + c]) << uint64(56)
-        )
+@njit(nogil=True, forceinline=True)
+def encode(rows, first, lines, classes, block):  # type: ignore[no-untyped-def]
+    """Write the codes of the `LANES` rows from `first` on into `block`: byte k of word c is row k's code in column c."""
+    classify(rows, first, LANES, lines, classes)
+    _, _, _, _, _, last_classes, codes, code_offsets, column_offsets = lines
+    for feature in range(last_classes.size):
+        columns = uint64(column_offsets[feature + 1] - column_offsets[feature])
+        start, target, at = uint64(code_offsets[feature]), uint64(column_offsets[feature]), feature * LANES
+        p0, p1 = start + columns * classes[at], start + columns * classes[at + 1]
+        p2, p3 = start + columns * classes[at + 2], start + columns * classes[at + 3]
+        p4, p5 = start + columns * classes[at + 4], start + columns * classes[at + 5]
+        p6, p7 = start + columns * classes[at + 6], start + columns * classes[at + 7]
+        for column in range(columns):
+            c = uint64(column)
+            block[target + c] = (
+                uint64(codes[p0 + c])
+                | uint64(codes[p1 + c]) << uint64(8)
+                | uint64(codes[p2 + c]) << uint64(16)
+                | uint64(codes[p3 + c]) << uint64(24)
+                | uint64(codes[p4 + c]) << uint64(32)
+                | uint64(codes[p5 + c]) << uint64(40)
+                | uint64(codes[p6 + c]) << uint64(48)
+                | uint64(codes[p7 + c]) << uint64(56)
+            )
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def step(node, lane, bytes_of, node_code, node_limit, node_left):  # type: ignore[no-untyped-def]
     """One split down for one row, without a branch; a leaf stays where it is."""
     fails = bytes_of[uint64(node_code[node]) + uint64(lane)] > node_limit[node]
@@ -142,15 +152,15 @@ def step(node, lane, bytes_of, node_code, node_limit, node_left):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def score_rows(rows, everything, lines, nodes, places, block, bytes_of, scores):  # type: ignore[no-untyped-def]
+def score_rows(rows, lines, nodes, classes, block, bytes_of, scores):  # type: ignore[no-untyped-def]
     """Scores of all rows: eight rows at a time walk tree after tree, each level of a tree side by side.
 
-    `places`, `block` and its view `bytes_of` are scratch memory of the call.
+    `classes`, `block` and its view `bytes_of` are scratch memory of the call.
     """
     node_code, node_limit, node_left, node_value, roots, depths, divisor = nodes
     count = rows.shape[0]
     for first in range(0, count, LANES):
-        encode(rows, first, everything, lines, places, block)
+        encode(rows, first, lines, classes, block)
         s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
         for tree in range(roots.size):
             n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = uint64(roots[tree])
@@ -174,3 +184,119 @@ def score_rows(rows, everything, lines, nodes, places, block, bytes_of, scores):
         sums = (s0, s1, s2, s3, s4, s5, s6, s7)
         for lane in range(min(LANES, count - first)):
             scores[first + lane] = sums[lane] / divisor[0]
+
+
+# ---- masks: which leaves of each tree a value leaves possible ----
+
+
+@njit(cache=True, nogil=True)
+def left_masks(leaves, left, right, leaf_value, width):  # type: ignore[no-untyped-def]
+    """For each split the leaves of its left subtree as bits, and each tree's leaf values from left to right.
+
+    Bit 0 is a tree's leftmost leaf. The values have `width` places a tree and one more at the very end.
+    """
+    below = np.ones(left.size, np.int64)
+    masks = np.zeros(left.size, np.uint64)
+    values = np.zeros(leaves.size * width + 1, np.float64)
+    first_split, first_leaf = 0, 0
+    start = np.zeros(left.size, np.int64)
+    for tree in range(leaves.size):
+        splits = leaves[tree] - 1
+        for split in range(first_split + splits - 1, first_split - 1, -1):  # children come after their parents
+            for child in (left[split], right[split]):
+                below[split] += below[first_split + child] if child >= 0 else 1
+            below[split] -= 1
+        if splits == 0:
+            values[tree * width] = leaf_value[first_leaf]
+        for split in range(first_split, first_split + splits):
+            in_left = below[first_split + left[split]] if left[split] >= 0 else 1
+            masks[split] = ((uint64(1) << uint64(in_left)) - uint64(1)) << uint64(start[split])
+            for child, at in ((left[split], start[split]), (right[split], start[split] + in_left)):
+                if child >= 0:
+                    start[first_split + child] = at
+                else:
+                    values[tree * width + at] = leaf_value[first_leaf + ~child]
+        first_split += splits
+        first_leaf += leaves[tree]
+    return masks, values
+
+
+@njit(cache=True, nogil=True)
+def fill_mask_table(codes, column, limit, tree, masks, table):  # type: ignore[no-untyped-def]
+    """Rule out in `table` (classes, trees) the leaves that the splits of one feature rule out for each class."""
+    for split in range(tree.size):
+        for row in range(codes.shape[0]):
+            if codes[row, column[split]] > limit[split]:
+                table[row, tree[split]] &= ~table.dtype.type(masks[split])
+
+
+@njit(cache=True, nogil=True)
+def classify_rows(rows, lines, scratch, classes):  # type: ignore[no-untyped-def]
+    """Classes of every feature, (rows, features)."""
+    for row in range(rows.shape[0]):
+        classify(rows, row, 1, lines, scratch)
+        for feature in range(rows.shape[1]):
+            classes[row, feature] = scratch[feature * LANES]
+
+
+@njit(cache=True, nogil=True)
+def narrow(masks, table, classes, feature):  # type: ignore[no-untyped-def]
+    """AND into each row of `masks` (rows, trees) the row of `table` that its class of the feature has."""
+    for row in range(masks.shape[0]):
+        for tree in range(masks.shape[1]):
+            masks[row, tree] &= table[classes[row, feature], tree]
+
+
+@njit(cache=True, nogil=True)
+def score_requests(  # type: ignore[no-untyped-def]
+    contexts, offsets, items, features, lines, tables, table_offsets, item_masks, values, width, divisor, classes, mask, scores
+):
+    """Scores of several requests' activities: context mask, item masks, lowest bits, leaf values, sums.
+
+    A negative item is left at what its neighbour scores. `classes` and `mask` are scratch memory of the call.
+    """
+    trees = item_masks.shape[1]
+    shift = uint64(5) if width == 32 else uint64(6)
+    last_item = item_masks.shape[0] - 1
+    for request in range(offsets.size - 1):
+        classify(contexts, request, 1, lines, classes)
+        mask[:] = ~mask.dtype.type(0)
+        for index in range(features.size):
+            row = uint64(table_offsets[index]) + classes[features[index] * LANES]
+            for tree in range(trees):
+                mask[tree] &= tables[row * uint64(trees) + uint64(tree)]
+        end = offsets[request + 1]
+        for first in range(offsets[request], end, 4):
+            i0 = min(max(items[first], 0), last_item)
+            i1 = min(max(items[min(first + 1, end - 1)], 0), last_item)
+            i2 = min(max(items[min(first + 2, end - 1)], 0), last_item)
+            i3 = min(max(items[min(first + 3, end - 1)], 0), last_item)
+            m0, m1, m2, m3 = item_masks[i0], item_masks[i1], item_masks[i2], item_masks[i3]
+            s0 = s1 = s2 = s3 = 0.0
+            for tree in range(trees):
+                base = uint64(tree) << shift
+                s0 += values[base + lowest_bit(m0[tree] & mask[tree])]
+                s1 += values[base + lowest_bit(m1[tree] & mask[tree])]
+                s2 += values[base + lowest_bit(m2[tree] & mask[tree])]
+                s3 += values[base + lowest_bit(m3[tree] & mask[tree])]
+            sums = (s0, s1, s2, s3)
+            for lane in range(min(4, end - first)):
+                scores[first + lane] = sums[lane] / divisor[0]
+
+
+@njit(cache=True, nogil=True)
+def offsets_are_sound(offsets, end):  # type: ignore[no-untyped-def]
+    """Whether they never fall, from 0 to `end`."""
+    sound = offsets[0] == 0 and offsets[-1] == end
+    for request in range(offsets.size - 1):
+        sound &= offsets[request] <= offsets[request + 1]
+    return sound
+
+
+@njit(cache=True, nogil=True)
+def items_are_within(items, activities, own):  # type: ignore[no-untyped-def]
+    """Whether each is an index below `activities`, or `~k` with k below `own`."""
+    sound = True
+    for item in items:
+        sound &= -own <= item < activities
+    return sound

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scoring.decisions import Line, draw_line, splits_by_feature
 from scoring.errors import NotCompilableError, StaleTablesError
-from scoring.kernels import LANES, lay_out_nodes
+from scoring.kernels import BLOCK, LANES, lay_out_nodes
 from scoring.model_text import ModelText
 
 FORMAT: Final = 1
@@ -32,10 +32,12 @@ class Tables(NamedTuple):
     k at byte `c * LANES + k`.
     """
 
-    boundaries: NDArray[np.float64]  # of all numerical features, one after the other
-    boundary_offsets: NDArray[np.int64]
+    boundaries: NDArray[np.float64]  # of all numerical features, each in blocks of 16 padded with infinity
+    blocks: NDArray[np.float64]  # the last boundary of each block, in blocks of 16 again
+    block_offsets: NDArray[np.int64]
     categories: NDArray[np.int32]  # category -> class, of all categorical features
     category_offsets: NDArray[np.int64]
+    last_classes: NDArray[np.int64]  # the class of NaN and of unknown categories
     codes: NDArray[np.uint8]  # of all features: (classes, columns), row by row
     code_offsets: NDArray[np.int64]
     column_offsets: NDArray[np.int64]
@@ -85,14 +87,17 @@ def _assemble(model: ModelText, lines: list[Line], budget_bytes: int) -> Tables:
     columns = _offsets([line.codes.shape[1] if line else 0 for line in parts])
     if columns[-1] * LANES >= 2**32:
         raise NotCompilableError(f"{columns[-1]} columns of codes do not fit 32 bits")
+    boundaries = [_padded(line.boundaries) if line else np.empty(0) for line in parts]
     tables = Tables(
-        boundaries=_joined([line.boundaries for line in parts if line], np.float64),
-        boundary_offsets=_offsets([line.boundaries.size if line else 0 for line in parts]),
+        boundaries=_joined(boundaries, np.float64),
+        blocks=_joined([own[BLOCK - 1 :: BLOCK] for own in boundaries], np.float64),
+        block_offsets=_offsets([own.size // BLOCK for own in boundaries]),
         categories=_joined([line.classes for line in parts if line], np.int32),
         category_offsets=_offsets([line.classes.size if line else 0 for line in parts]),
         codes=_joined([line.codes.ravel() for line in parts if line], np.uint8),
         code_offsets=_offsets([line.codes.size if line else 0 for line in parts]),
         column_offsets=columns,
+        last_classes=np.array([len(line.codes) - 1 if line else 0 for line in parts]),
         **_nodes(model, lines, columns),
         divisor=np.array([float(len(model.trees)) if model.average_output else 1.0]),
     )
@@ -126,6 +131,12 @@ def _nodes(model: ModelText, lines: list[Line], columns: NDArray[np.int64]) -> d
         "roots": roots,
         "depths": depths,
     }
+
+
+def _padded(boundaries: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Whole blocks of blocks, with at least one infinity at the end."""
+    whole = BLOCK * BLOCK
+    return np.concatenate([boundaries, np.full(whole - boundaries.size % whole, np.inf)]) if boundaries.size else boundaries
 
 
 def _offsets(lengths: list[int]) -> NDArray[np.int64]:

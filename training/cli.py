@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from training.demo import Marketplace
     from training.register import Registered
     from training.tables import RankingTable
+    from training.train import Recipe, Stopped, Trained
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DEMO = Path(".frontrow") / "demo"
-DEMO_NAME = "activity-ranker"
+NAME = "activity-ranker"
+
+
+_registry_option = click.option(
+    "--tracking-uri",
+    envvar="FRONTROW_TRACKING_URI",
+    help="MLflow. Default: MLFLOW_TRACKING_URI, else .frontrow/mlflow.db here.",
+)
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -37,7 +45,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--context", callback=_names, help="Features that a whole query shares: a,b. Default: found by looking.")
 @click.option("--catalog", type=FILE, help="Parquet of activity features with an `id` column, packed with the model.")
 @click.option("--test", type=FILE, help="A table that is only scored.")
-@click.option("--name", default=DEMO_NAME, show_default=True, help="Registered model.")
+@click.option("--name", default=NAME, show_default=True, help="Registered model.")
 @click.option("--alias", default="challenger", show_default=True, help="Alias that moves to the new version.")
 @click.option("--rounds", type=click.IntRange(1), default=500, show_default=True, help="Most trees.")
 @click.option("--leaves", type=click.IntRange(2, 4096), default=31, show_default=True, help="Most leaves of a tree.")
@@ -45,7 +53,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--min-rows-in-leaf", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=7, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="0: as LightGBM decides.")
-@click.option("--tracking-uri", help="MLflow. Default: MLFLOW_TRACKING_URI, else .frontrow/mlflow.db here.")
+@_registry_option
 def train(
     *,
     table: Path,
@@ -59,15 +67,10 @@ def train(
     test: Path | None,
     name: str,
     alias: str,
-    rounds: int,
-    leaves: int,
-    learning_rate: float,
-    min_rows_in_leaf: int,
-    seed: int,
-    threads: int,
     tracking_uri: str | None,
+    **recipe: Any,
 ) -> None:
-    r"""Train a LambdaRank model on TABLE and register it.
+    """Train a LambdaRank model on TABLE and register it.
 
     TABLE is parquet, CSV, or svmlight with `qid:` or a .query file beside it. It is tested first; a table that cannot
     be trusted is refused with the columns and rows that are wrong.
@@ -75,13 +78,12 @@ def train(
     \b
     frontrow train rank.train --test rank.test
     frontrow train sessions.parquet --ignore visitor,activity --time-column shown_at --catalog catalog.parquet
-    """
+    """  # noqa: D301 click reads the \b
     with _spoken_errors():
         from registry.uri import parse_uri
+        from training.catalog import check_catalog
         from training.features import infer_features
-        from training.register import check_catalog, open_store, register
         from training.tables import Columns, read_table
-        from training.train import Recipe, boost, evaluate, stop_early
 
         parse_uri(f"models:/{name}@{alias}")  # a name that nobody could load by is refused before the work
         columns = Columns(query_column, label_column, time_column, ignore)
@@ -90,37 +92,28 @@ def train(
         tested = read_table(test, columns=columns, form=form, width=len(features)) if test else None
         if catalog:
             check_catalog(catalog, features)
+        from training.register import open_store, register  # MLflow takes seconds: not to say that a column is missing
+        from training.train import Recipe, evaluate
+
         client = open_store(tracking_uri)
-        recipe = Recipe(
-            rounds=rounds,
-            leaves=leaves,
-            learning_rate=learning_rate,
-            min_rows_in_leaf=min_rows_in_leaf,
-            seed=seed,
-            threads=threads,
-        )
         _say_table(learn, features)
-        with _bar("searching the best round", rounds) as tick:
-            found = stop_early(learn, features, recipe, progress=tick)
-        with _bar(f"training {found.rounds} trees on all queries", found.rounds) as tick:
-            trained = boost(learn, features, recipe, found.rounds, progress=tick)
+        found, trained = _train_with_bars(learn, features, Recipe(**recipe))
         scored = {} if tested is None else evaluate(trained, tested)
-        held_out = {**found.metrics, **{f"test_{key}": value for key, value in scored.items()}}
-        registered = register(client, trained, learn, name=name, alias=alias, catalog=catalog, metrics=held_out)
-        click.echo(
-            f"best round {found.rounds} of at most {rounds}, judged by {found.held_out_queries:,} held-out queries"
-        )
-        _say_metrics({"held out": found.metrics, **({test.name: scored} if test else {})})
-        _say_registered(registered)
+        metrics = {**found.metrics, **{f"test_{key}": value for key, value in scored.items()}}
+        registered = register(client, trained, learn, name=name, alias=alias, catalog=catalog, metrics=metrics)
+    click.echo(f"best round: {found.rounds}, judged by {found.held_out_queries:,} held-out queries")
+    _say_metrics({"held out": found.metrics, **({test.name: scored} if test else {})})
+    _say_registered(registered)
+    click.echo(f"next: frontrow models promote --name {name} --version {registered.version}")
 
 
 @click.command()
 @click.option("--force", is_flag=True, help="Train and register again, although the models are there.")
 @click.option("--sessions", type=click.IntRange(60), default=6_000, show_default=True, help="Searches to invent.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=DEMO, show_default=True)
-@click.option("--tracking-uri", help="MLflow. Default: MLFLOW_TRACKING_URI, else .frontrow/mlflow.db here.")
+@_registry_option
 def demo(*, sessions: int, folder: Path, tracking_uri: str | None, force: bool) -> None:
-    r"""Make a marketplace, train two different models on it and register them.
+    """Make a marketplace, train two different models on it and register them.
 
     Control gets the alias champion, treatment the alias challenger of the model activity-ranker. Nothing happens when
     both are there already.
@@ -128,22 +121,32 @@ def demo(*, sessions: int, folder: Path, tracking_uri: str | None, force: bool) 
     \b
     frontrow demo
     frontrow demo --force
-    """
+    """  # noqa: D301 click reads the \b
     with _spoken_errors():
         from training.demo import ALIASES, CITIES, Size, make_marketplace
         from training.register import aliases, open_store
 
         client = open_store(tracking_uri)
-        there = aliases(client, DEMO_NAME)
+        there = aliases(client, NAME)
         if not force and all(alias in there for alias in ALIASES):
             for alias in ALIASES:
-                click.echo(f"{alias} is models:/{DEMO_NAME}/{there[alias]}")
+                click.echo(f"{alias} is models:/{NAME}/{there[alias]}")
             click.echo("the demo models are there already; --force makes new versions")
             return
         with _bar("making the marketplace", len(CITIES)) as tick:
             market = make_marketplace(folder, Size(sessions=sessions), progress=tick)
         _register_demo(client, market)
     click.echo("next: frontrow serve")
+
+
+def _train_with_bars(table: RankingTable, features: Sequence[Feature], recipe: Recipe) -> tuple[Stopped, Trained]:
+    from training.train import boost, stop_early
+
+    with _bar("searching the best round", recipe.rounds) as tick:
+        found = stop_early(table, features, recipe, progress=tick)
+    with _bar(f"training {found.rounds} trees on all queries", found.rounds) as tick:
+        trained = boost(table, features, recipe, found.rounds, progress=tick)
+    return found, trained
 
 
 def _register_demo(client: MlflowClient, market: Marketplace) -> None:
@@ -159,7 +162,7 @@ def _register_demo(client: MlflowClient, market: Marketplace) -> None:
             trained = boost(sessions, variant_features(sessions, variant), variant.recipe, progress=tick)
         scored = evaluate(trained, latest)
         registered = register(
-            client, trained, sessions, name=DEMO_NAME, alias=variant.alias, catalog=market.catalog, metrics=scored
+            client, trained, sessions, name=NAME, alias=variant.alias, catalog=market.catalog, metrics=scored
         )
         _say_metrics({f"{variant.name} on {market.latest.name}": scored})
         _say_registered(registered)
@@ -176,16 +179,14 @@ def _bar(label: str, length: int) -> Iterator[Callable[[], None]]:
 def _spoken_errors() -> Iterator[None]:
     """What a person can do something about is said in a line; anything else is a defect and keeps its traceback."""
     from lightgbm.basic import LightGBMError
-    from mlflow.exceptions import MlflowException
 
-    from registry import ModelURIError
+    from registry import RegistryError
     from scoring import ModelTextError
-    from training.tables import TableError
-    from training.train import TrainingError
+    from training.errors import TrainingError
 
     try:
         yield
-    except (TableError, TrainingError, ModelTextError, ModelURIError, LightGBMError, MlflowException, OSError) as error:
+    except (TrainingError, RegistryError, ModelTextError, LightGBMError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from registry import Feature, Value
-from training.tables import RankingTable, TableError, is_text
+from training.errors import TableError
+from training.tables import RankingTable, is_text
 
 
 def infer_features(table: RankingTable, context: Sequence[str] | None = None) -> tuple[Feature, ...]:

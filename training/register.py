@@ -18,8 +18,6 @@ from typing import Any
 import mlflow.lightgbm
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
-import pyarrow.parquet
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
@@ -28,16 +26,17 @@ from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
 from registry import Feature, Golden
+from registry.fetch import default_tracking_uri, without_credentials
 from registry.golden import encode_golden
 from registry.signature import check_features
 from scoring import ReferenceEngine, parse_model_text
+from training.errors import StoreError
 from training.features import readable
 from training.golden import GoldenRows, choose_golden
 from training.profile import profile
-from training.tables import RankingTable, TableError, is_text
+from training.tables import RankingTable
 from training.train import Trained
 
-LOCAL_STORE = "sqlite:///.frontrow/mlflow.db"
 EXAMPLE_ROWS = 5
 
 
@@ -59,16 +58,17 @@ class Registered:
 def open_store(tracking_uri: str | None = None) -> MlflowClient:
     """Open the tracking server and registry: the one given, else `MLFLOW_TRACKING_URI`, else a local file.
 
-    A sqlite file and its folder are made when missing (a first migration takes seconds). Raises `MlflowException` or
-    `OSError` when the store cannot be reached.
+    A sqlite file and its folder are made when missing (a first migration takes seconds). Raises `StoreError`.
     """
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # MLflow's own 7 keep one waiting for minutes
+    uri = tracking_uri or default_tracking_uri()
     if folder := _sqlite_folder(uri):
         folder.mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(uri, registry_uri=uri)
-    client.search_registered_models(max_results=1)  # finds out now, not after an hour of training
+    with _named_refusals():
+        client = MlflowClient(uri, registry_uri=uri)
+        client.search_registered_models(max_results=1)  # finds out now, not after an hour of training
     return client
 
 
@@ -84,12 +84,12 @@ def register(
 ) -> Registered:
     """Log the model with everything that belongs to it, register it as a version of `name` and set the alias.
 
-    `metrics` come from queries that the model did not learn from. Nothing is registered when serving
-    would refuse the model (`scoring.ModelTextError`) or when the store refuses (`MlflowException`).
+    `metrics` come from queries that the model did not learn from. The alias stays where it was
+    when serving would refuse the model (`scoring.ModelTextError`) or the store refuses (`StoreError`).
     """
     values = {_metric_name(key): value for key, value in metrics.items()}
     golden = choose_golden(trained.booster, trained.matrix)
-    with _run(client, _experiment(client, name)) as run_id, tempfile.TemporaryDirectory() as folder:
+    with _named_refusals(), _run(client, name) as run_id, tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         _save_flavour(model, trained, table, run_id)
         _add_ours(model, trained, golden.rows, catalog)
@@ -101,18 +101,20 @@ def register(
         )
         tags = _version_tags(model / "model.lgb", table, values)
         version_number = _create_version(client, name, run_id, tags)
-    client.set_registered_model_alias(name, alias, version_number)
+        client.set_registered_model_alias(name, alias, version_number)
     return Registered(name, version_number, run_id, alias, golden)
 
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    """Look up alias -> version of a registered model; empty when there is no such model."""
-    try:
-        return dict(client.get_registered_model(name).aliases)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return {}
+    """Look up alias -> version of a registered model; empty when there is no such model. Raises `StoreError`."""
+    with _named_refusals():
+        try:
+            found = client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+    return {alias: str(number) for alias, number in found.items()}
 
 
 def code_revision() -> str:
@@ -125,27 +127,6 @@ def code_revision() -> str:
     asked = [git, "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     answer = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)  # noqa: S603
     return answer.stdout.strip() if answer.returncode == 0 else "unknown"
-
-
-def check_catalog(path: Path, features: Sequence[Feature]) -> None:
-    """Raise `TableError` unless the catalog has unique text ids and its features are of the model's kinds."""
-    catalog = pyarrow.parquet.read_table(path)
-    if "id" not in catalog.column_names or not is_text(catalog["id"].type):
-        raise TableError(path, ["there must be a column 'id' of texts"])
-    faults = []
-    ids = catalog["id"]
-    if ids.null_count or pc.count_distinct(ids).as_py() != len(ids):
-        faults.append(f"column 'id' has {pc.count_distinct(ids).as_py():,} different values in {len(ids):,} rows")
-    activity = [feature for feature in features if feature.role == "activity"]
-    known = [feature for feature in activity if feature.name in catalog.column_names]
-    if activity and not known:
-        faults.append("none of the model's activity features is a column")
-    for feature in known:
-        kind = catalog[feature.name].type
-        if is_text(kind) != (feature.type == "category"):
-            faults.append(f"column {feature.name!r} holds {kind} and the model wants a {feature.type}")
-    if faults:
-        raise TableError(path, faults)
 
 
 # ---- what is logged
@@ -245,8 +226,16 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 
 @contextmanager
-def _run(client: MlflowClient, experiment_id: str) -> Iterator[str]:
-    run_id = str(client.create_run(experiment_id).info.run_id)
+def _named_refusals() -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        raise StoreError("MLflow: " + " ".join(without_credentials(str(error)).split())) from error
+
+
+@contextmanager
+def _run(client: MlflowClient, name: str) -> Iterator[str]:
+    run_id = str(client.create_run(_experiment(client, name)).info.run_id)
     try:
         yield run_id
     except BaseException:

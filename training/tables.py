@@ -3,7 +3,7 @@
 import hashlib
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,20 +15,14 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from training.errors import TableError
+
 Format = Literal["auto", "parquet", "csv", "svmlight"]
 
 MAX_LABEL = 30  # LightGBM's default label_gain has 31 entries
 MAX_QUERY_ROWS = 10_000  # LightGBM refuses longer queries
 MAX_CATEGORIES = 1_000  # more different texts than this are identifiers, and memorising them is not ranking
 MAX_DENSE_BYTES = 16 * 1024**3
-
-
-class TableError(ValueError):
-    """The table cannot be used. `faults` are sentences that name the column and the rows (counted from 1)."""
-
-    def __init__(self, path: Path, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(f"{path.name}: {fault}" for fault in faults))
 
 
 @dataclass(frozen=True)

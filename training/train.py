@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from registry import Feature
 from training import metrics
+from training.errors import SplitError
 from training.features import encode, model_frame
 from training.tables import RankingTable
 
@@ -17,10 +18,6 @@ Progress = Callable[[], None]
 
 FOLDS = 5
 ENOUGH_QUERIES = 2_000  # from here on one fifth of the queries is a steady judge by itself
-
-
-class TrainingError(ValueError):
-    """The table is sound, yet it cannot be trained on like this. The message says what is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +80,7 @@ def held_out(table: RankingTable, seed: int) -> list[NDArray[np.int64]]:
     if table.times is not None:
         return [_latest(table.times)]
     if table.queries < 2:
-        raise TrainingError(
-            f"{table.queries} query in the table; early stopping holds some out, so it needs at least 2"
-        )
+        raise SplitError(f"{table.queries} query in the table; early stopping holds some out, so it needs at least 2")
     folds = min(FOLDS, table.queries)
     order = np.random.default_rng(seed).permutation(table.queries)
     turns = 1 if table.queries >= ENOUGH_QUERIES else folds
@@ -97,7 +92,7 @@ def stop_early(
 ) -> Stopped:
     """Boost on the rest of the queries until NDCG@5 on the held-out ones has not risen for `recipe.patience` rounds.
 
-    `progress` is called after each round. Raises `TrainingError` when no query can be held out.
+    `progress` is called after each round. Raises `SplitError` when no query can be held out.
     """
     matrix = encode(table, features)
     turns = held_out(table, recipe.seed)
@@ -151,7 +146,7 @@ def _latest(times: NDArray[np.float64]) -> NDArray[np.int64]:
     cut = np.quantile(times, 1 - 1 / FOLDS, method="inverted_cdf")
     latest = np.flatnonzero(times > cut) if (times > cut).any() else np.flatnonzero(times >= cut)
     if len(latest) == len(times):
-        raise TrainingError(f"all {len(times):,} queries have the same time, so none is later than the others")
+        raise SplitError(f"all {len(times):,} queries have the same time, so none is later than the others")
     return latest
 
 

@@ -43,4 +43,4 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> RankingTable:
 
 @pytest.fixture(scope="session")
 def trained(table: RankingTable) -> Trained:
-    return boost(table, infer_features(table), Recipe(rounds=20, leaves=7, min_rows_in_leaf=5))
+    return boost(table, infer_features(table), Recipe(rounds=20, leaves=7, min_rows_in_leaf=5, threads=1))

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from training import metrics
+from training.errors import SplitError
 from training.features import infer_features
 from training.tables import RankingTable
-from training.train import ENOUGH_QUERIES, Recipe, TrainingError, boost, evaluate, held_out, stop_early
+from training.train import ENOUGH_QUERIES, Recipe, boost, evaluate, held_out, stop_early
 
-SMALL = Recipe(rounds=30, patience=5, leaves=7, min_rows_in_leaf=5)
+SMALL = Recipe(rounds=30, patience=5, leaves=7, min_rows_in_leaf=5, threads=1)
 
 
 def times(table: RankingTable, values: list[float]) -> RankingTable:
@@ -47,12 +48,12 @@ def test_queries_of_one_moment_stay_on_one_side(table: RankingTable) -> None:
 
 
 def test_one_moment_for_all_queries_cannot_be_split(table: RankingTable) -> None:
-    with pytest.raises(TrainingError, match="all 40 queries have the same time"):
+    with pytest.raises(SplitError, match="all 40 queries have the same time"):
         held_out(times(table, [1.0] * 40), seed=1)
 
 
 def test_one_query_cannot_be_split(table: RankingTable) -> None:
-    with pytest.raises(TrainingError, match="1 query in the table"):
+    with pytest.raises(SplitError, match="1 query in the table"):
         held_out(replace(table, sizes=np.array([table.rows])), seed=1)
 
 

@@ -5,10 +5,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
 
+from training.catalog import check_catalog
 from training.demo import ACTIVITY, CITIES, CONTEXT, NOT_FEATURES, VARIANTS, Size, make_marketplace, variant_features
 from training.features import infer_features
 from training.metrics import summary
-from training.register import check_catalog
 from training.tables import Columns, RankingTable, read_table
 from training.train import boost, evaluate
 

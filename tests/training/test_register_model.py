@@ -12,9 +12,13 @@ from mlflow.models import Model
 from ranking_tables import write
 
 from registry import fetch, load_model
-from training.register import Registered, aliases, check_catalog, code_revision, open_store, register
-from training.tables import RankingTable, TableError
+from training.catalog import check_catalog
+from training.errors import TableError
+from training.register import Registered, aliases, code_revision, open_store, register
+from training.tables import RankingTable
 from training.train import Trained
+
+pytestmark = pytest.mark.xdist_group("training_store")  # its first migration takes seconds: once is enough
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +150,7 @@ def test_the_code_revision_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ({"name": ["A1"], "price": [1.0]}, "there must be a column 'id' of texts"),
         ({"id": [1], "price": [1.0]}, "there must be a column 'id' of texts"),
-        ({"id": ["A1", "A1"], "price": [1.0, 2.0]}, "column 'id' has 1 different values in 2 rows"),
+        ({"id": ["A1", "A1"], "price": [1.0, 2.0]}, "column 'id' has 1 different texts in 2 rows"),
         ({"id": ["A1"], "weather": ["good"]}, "none of the model's activity features is a column"),
         ({"id": ["A1"], "price": ["much"]}, "column 'price' holds string and the model wants a number"),
         ({"id": ["A1"], "kind": [3]}, "column 'kind' holds int64 and the model wants a category"),

@@ -9,9 +9,11 @@ from ranking_tables import sessions, write
 from training.cli import demo, train
 from training.register import aliases
 
+pytestmark = pytest.mark.xdist_group("training_store")  # its first migration takes seconds: once is enough
+
 HOUSE = Path(__file__).parents[2]
 LETOR = Path(os.environ.get("FRONTROW_LETOR") or HOUSE.parent / "shared" / "data" / "letor")
-QUICK = ("--rounds", "20", "--leaves", "7", "--min-rows-in-leaf", "5")
+QUICK = ("--rounds", "20", "--leaves", "7", "--min-rows-in-leaf", "5", "--threads", "1")
 
 
 def run(command: object, *arguments: object) -> Result:
@@ -27,10 +29,11 @@ def test_train_tells_what_it_learned_and_what_it_registered(
     lines = result.stdout.splitlines()
     assert lines[0] == "sessions.csv: 320 rows in 40 queries, 6 features"
     assert lines[1] == "context: device, days"
-    assert lines[2].startswith("best round ")
+    assert lines[2].startswith("best round: ")
     assert lines[3].startswith("held out   NDCG@1 ")
     assert lines[4].startswith("later.csv  NDCG@1 ")
     assert "registered models:/told/1 with alias challenger" in lines
+    assert lines[-1] == "next: frontrow models promote --name told --version 1"
     version = store.get_model_version("told", "1")
     assert float(version.tags["test_ndcg_at_5"]) > 0.5
     assert aliases(store, "told") == {"challenger": "1"}
@@ -95,7 +98,7 @@ def test_demo_registers_two_models_once(store: MlflowClient, tmp_path: Path, tra
 @pytest.mark.slow
 @pytest.mark.skipif(not (LETOR / "rank.train").exists(), reason="no learning-to-rank data (set FRONTROW_LETOR)")
 def test_the_defaults_rank_real_data_well(store: MlflowClient, tracking_uri: str) -> None:
-    arguments = ("--test", LETOR / "rank.test", "--name", "letor", "--tracking-uri", tracking_uri)
+    arguments = ("--threads", 1, "--test", LETOR / "rank.test", "--name", "letor", "--tracking-uri", tracking_uri)
     result = run(train, LETOR / "rank.train", *arguments)
     assert result.exit_code == 0, result.output
     assert float(store.get_model_version("letor", "1").tags["test_ndcg_at_5"]) >= 0.65

@@ -1,0 +1,1 @@
+"""Load for any HTTP service that ranks: an open-loop generator, its figures, its pictures. Talks HTTP only."""

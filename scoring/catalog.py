@@ -1,0 +1,202 @@
+"""Known activities, prepared for being ranked in any context: what of a row is known before a request comes is done then.
+
+A value of one feature rules out leaves of every tree, whatever the other features say. The leaves that are left are a
+bit mask a tree; masks of several features are ANDed; the lowest bit left is the leaf of the row (QuickScorer: Lucchese
+et al., SIGIR 2015). An activity's features give one vector of masks, made once. A request's context gives another.
+What remains a row is `item & context`, the lowest bits, and the sum in tree order.
+"""
+
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring import kernels
+from scoring.compiled import CompiledEngine
+from scoring.decisions import Line
+from scoring.engine import Engine
+from scoring.errors import NotCompilableError, RowsError
+from scoring.reference import check_rows
+from scoring.tables import draw_lines
+
+DEFAULT_CATALOG_BYTES: Final = 512 * 2**20
+MAX_LEAVES: Final = 64  # a mask is one word
+
+Floats = NDArray[np.float64]
+
+
+class Catalog(Protocol):
+    """Activities by index, scored in a request's context. Thread-safe; releases the GIL while it scores."""
+
+    @property
+    def reason(self) -> str:
+        """Why the activities are held the way they are."""
+
+    @property
+    def activities(self) -> int:
+        """How many there are."""
+
+    @property
+    def bytes_used(self) -> int:
+        """Memory held for them."""
+
+    def score(self, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats) -> Floats:
+        """Scores of the candidates of several requests, bit for bit those of `Engine.score` for the whole rows.
+
+        `contexts` (requests, features) holds each request's context columns; its other columns are not read. Request r's
+        candidates are `items[offsets[r]:offsets[r + 1]]`: an activity's index, or `~k` for the row `own[k]`, whose
+        context columns are not read. Raises `RowsError` for shapes, and for an item out of range, before anything is scored.
+        """
+
+
+def load_catalog(
+    engine: Engine, rows: Floats, context: NDArray[np.bool_], *, budget_bytes: int = DEFAULT_CATALOG_BYTES
+) -> Catalog:
+    """Prepare activities: `rows` (activities, features), whose `context` columns (a mask over features) are not read.
+
+    Masks need a compiled engine, trees of at most 64 leaves and trees x 8 bytes an activity (x 4 up to 32 leaves). Where
+    that cannot be, or `budget_bytes` would not hold it, the rows are kept and scored whole; `reason` says which and why.
+    """
+    check_rows(rows, engine.features)
+    if not isinstance(engine, CompiledEngine):
+        return RowCatalog(engine, rows, context, reason=f"the {engine.name} engine has no masks")
+    try:
+        return MaskCatalog(engine, rows, context, budget_bytes=budget_bytes)
+    except NotCompilableError as error:
+        return RowCatalog(engine, rows, context, reason=str(error))
+
+
+class RowCatalog:
+    """Activities as rows: a request's rows are put together and scored whole."""
+
+    def __init__(self, engine: Engine, rows: Floats, context: NDArray[np.bool_], *, reason: str) -> None:
+        self.reason = reason
+        self._engine, self._rows, self._context = engine, rows.copy(), context.copy()
+
+    @property
+    def activities(self) -> int:
+        return len(self._rows)
+
+    @property
+    def bytes_used(self) -> int:
+        return self._rows.nbytes
+
+    def score(self, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats) -> Floats:
+        _check_request(self._engine.features, self.activities, contexts, offsets, items, own)
+        rows = np.empty((len(items), self._engine.features))
+        known = items >= 0
+        rows[known] = self._rows[items[known]]
+        rows[~known] = own[~items[~known]]
+        return self._engine.score(_in_context(rows, contexts, offsets, self._context))
+
+
+class MaskCatalog:
+    """Activities as masks of the leaves that their features leave possible."""
+
+    def __init__(
+        self, engine: CompiledEngine, rows: Floats, context: NDArray[np.bool_], *, budget_bytes: int
+    ) -> None:
+        """Raises `NotCompilableError` for trees of more than 64 leaves and for more bytes than the budget."""
+        trees, self._width = engine.model.trees, _mask_width(engine)
+        self._engine, self._context = engine, context.copy()
+        dtype = np.uint32 if self._width == 32 else np.uint64
+        lines = draw_lines(engine.model)
+        asked = [line for line in lines if context[line.splits.feature]]
+        rows_needed = len(rows) + sum(len(line.codes) for line in asked)
+        needed = rows_needed * len(trees) * np.dtype(dtype).itemsize + len(trees) * self._width * 8
+        if needed > budget_bytes:
+            raise NotCompilableError(f"the masks of {len(rows)} activities need {needed} bytes, {budget_bytes} are allowed")
+        self._split_masks, self._values = kernels.left_masks(
+            np.array([tree.leaves for tree in trees]),
+            np.concatenate([tree.left_child for tree in trees]),
+            np.concatenate([tree.right_child for tree in trees]),
+            np.concatenate([tree.leaf_value for tree in trees]),
+            self._width,
+        )
+        self._first_split = np.concatenate([[0], np.cumsum([tree.leaves - 1 for tree in trees])])
+        self._features = np.array([line.splits.feature for line in asked], dtype=np.int64)
+        self._tables, self._table_offsets = self._context_tables(asked, dtype)
+        self._item_masks = self._masks(rows, [line for line in lines if not context[line.splits.feature]], dtype)
+        self.reason = f"masks of {np.dtype(dtype).itemsize * 8} bits for {len(trees)} trees"
+
+    @property
+    def activities(self) -> int:
+        return len(self._item_masks)
+
+    @property
+    def bytes_used(self) -> int:
+        return self._item_masks.nbytes + self._tables.nbytes + self._values.nbytes
+
+    def score(self, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats) -> Floats:
+        _check_request(self._engine.features, self.activities, contexts, offsets, items, own)
+        scores = np.empty(len(items))
+        if self.activities:
+            mask = np.empty(self._engine.trees, self._item_masks.dtype)
+            kernels.score_requests(
+                contexts, offsets, items, self._features, self._engine.lines, self._tables, self._table_offsets,
+                self._item_masks, self._values, self._width, self._engine.tables.divisor,
+                self._scratch(), mask, scores,
+            )  # fmt: skip
+        if len(own):
+            self._score_own(contexts, offsets, items, own, scores)
+        return scores
+
+    def _score_own(
+        self, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats, scores: Floats
+    ) -> None:
+        places = np.flatnonzero(items < 0)
+        request = np.searchsorted(offsets, places, side="right") - 1
+        rows = own[~items[places]]
+        rows[:, self._context] = contexts[request][:, self._context]
+        scores[places] = self._engine.score(rows)
+
+    def _scratch(self) -> NDArray[np.uint64]:
+        return np.empty(self._engine.features * kernels.LANES, np.uint64)
+
+    def _table(self, line: Line, dtype: type) -> NDArray[np.unsignedinteger]:
+        """Masks of one feature, (classes, trees)."""
+        splits = line.splits
+        table = np.full((len(line.codes), self._engine.trees), np.iinfo(dtype).max, dtype)
+        masks = self._split_masks[self._first_split[splits.tree] + splits.node]
+        kernels.fill_mask_table(line.codes, line.column, line.limit, splits.tree, masks, table)
+        return table
+
+    def _context_tables(
+        self, lines: list[Line], dtype: type
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
+        tables = np.concatenate([np.empty(0, dtype), *(self._table(line, dtype).ravel() for line in lines)])
+        return tables, np.concatenate([[0], np.cumsum([len(line.codes) for line in lines], dtype=np.int64)])
+
+    def _masks(self, rows: Floats, lines: list[Line], dtype: type) -> NDArray[np.unsignedinteger]:
+        masks = np.full((len(rows), self._engine.trees), np.iinfo(dtype).max, dtype)
+        classes = np.empty(rows.shape, np.uint32)
+        kernels.classify_rows(rows, self._engine.lines, self._scratch(), classes)
+        for line in lines:
+            kernels.narrow(masks, self._table(line, dtype), classes, line.splits.feature)
+        return masks
+
+
+def _mask_width(engine: CompiledEngine) -> int:
+    most = max(tree.leaves for tree in engine.model.trees)
+    if most > MAX_LEAVES:
+        raise NotCompilableError(f"a tree has {most} leaves and a mask holds {MAX_LEAVES}")
+    return 32 if most <= 32 else 64
+
+
+def _in_context(rows: Floats, contexts: Floats, offsets: NDArray[np.int64], context: NDArray[np.bool_]) -> Floats:
+    request = np.repeat(np.arange(len(contexts)), np.diff(offsets))
+    rows[:, context] = contexts[request][:, context]
+    return rows
+
+
+def _check_request(
+    features: int, activities: int, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats
+) -> None:
+    check_rows(contexts, features)
+    check_rows(own, features)
+    if offsets.dtype != np.int64 or items.dtype != np.int64 or offsets.ndim != 1 or items.ndim != 1:
+        raise RowsError(f"offsets are {offsets.dtype} and items {items.dtype}; allowed are vectors of int64")
+    if len(offsets) != len(contexts) + 1 or not kernels.offsets_are_sound(offsets, len(items)):
+        raise RowsError(f"{len(offsets)} offsets for {len(contexts)} requests; allowed are rising ones from 0 to {len(items)}")
+    if not kernels.items_are_within(items, activities, len(own)):
+        raise RowsError(f"an item is outside of the {activities} activities and the {len(own)} rows of the requests' own")
