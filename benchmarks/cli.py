@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,6 +151,128 @@ def bench(
         series = _measure(measuring, plan, capacity, seconds, connections, settings)
     except (BenchError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    _tell(series, plan, measuring, out)
+    _tell(series, measuring.deadline_seconds, out)
     if not series.valid:
         sys.exit(EXIT_INVALID)
+
+
+def _plan(rates: Sequence[float], loads: str | None, profile: str | None, closed: bool, seconds: float) -> Plan:
+    """Runs by name. Raises BadSchedule, also when the options ask for more than one kind of load."""
+    from benchmarks.errors import BadSchedule
+    from benchmarks.schedule import Load, parse_loads, parse_profile
+
+    if sum(map(bool, (rates, loads, profile, closed))) > 1:
+        raise BadSchedule("--rate, --load, --profile and --closed are four kinds of load: take one")
+    if closed:
+        return Plan({}, closed=True)
+    if profile is not None:
+        return Plan({profile: parse_profile(profile)})
+    if rates:
+        return Plan({f"{rate:g}/s": [Load(seconds, rate)] for rate in rates})
+    return Plan({f"{load.amount:g} C": [load] for load in parse_loads(loads or LOADS, seconds)})
+
+
+def _bodies(target: Target, file: Path | None, sizes: tuple[int, int], ids_file: Path | None) -> tuple[list[Body], str]:
+    """Return what is sent, and what to call it in the report."""
+    from benchmarks.bodies import ask_example, random_bodies, read_bodies, read_ids
+
+    if file is not None:
+        bodies = read_bodies(file)
+        return bodies, f"{len(bodies):,} of {file.name}"
+    ids = None if ids_file is None else read_ids(ids_file)
+    least, most = sizes
+    described = f"{least if least == most else f'{least} to {most}'} candidates {'by id' if ids else 'with features'}"
+    return random_bodies(ask_example(target), sizes, ids), described
+
+
+def _allow_connections(wanted: int) -> int:
+    """Raise this process's limit of open files as far as `wanted` connections need, and return how many it allows."""
+    try:
+        import resource
+    except ImportError:
+        return wanted
+    others = 64
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted + others if hard == resource.RLIM_INFINITY else min(wanted + others, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed - others
+
+
+def _measure(
+    measuring: Bench, plan: Plan, capacity: float | None, seconds: float, connections: int, settings: dict[str, object]
+) -> Series:
+    from benchmarks.measure import settle
+    from benchmarks.report import Series
+    from benchmarks.schedule import schedule
+
+    began_at = datetime.now(UTC).isoformat(" ", "minutes")
+    runs: list[Measured] = []
+    if plan.closed:
+        runs.append(measuring.closed_loop(connections, seconds))
+    elif plan.relative and capacity is None:
+        runs.append(measuring.closed_loop(connections, min(seconds, LONGEST_CAPACITY_RUN_SECONDS)))
+    if runs:
+        capacity = _capacity_of(runs[0])
+        click.echo(f"capacity: {capacity:,.0f} good answers a second for {connections} callers", err=True)
+    # Every schedule is made before the first run, so a load that cannot be made costs no waiting.
+    schedules = {name: schedule(loads, capacity or 1) for name, loads in plan.runs.items()}
+    for name, each in schedules.items():
+        settle()
+        runs.append(measuring.open_loop(name, each, capacity))
+    return Series(measuring.target.url, began_at, settings, capacity, runs)
+
+
+def _capacity_of(run: Measured) -> float:
+    from benchmarks.errors import Unanswered
+
+    goodput = run.figures.whole.goodput
+    if not goodput:
+        raise Unanswered(f"{run.name}: not one answer in time; counted {run.figures.sends}")
+    return goodput
+
+
+@contextmanager
+def _progress(label: str, seconds: float) -> Iterator[Watch]:
+    """A bar with the counts so far on a terminal, one plain line elsewhere."""
+    steps = 1_000
+    with click.progressbar(length=steps, label=label, file=sys.stderr, item_show_func=_so_far) as bar:
+
+        def watch(elapsed: float, record: Record) -> None:
+            bar.update(min(steps, round(steps * elapsed / seconds)) - bar.pos, record)
+
+        yield watch
+
+
+def _so_far(record: Record | None) -> str | None:
+    from benchmarks.figures import named
+
+    return record and ", ".join(f"{count:,} x {name}" for name, count in named(record.endings).items())
+
+
+def _tell(series: Series, deadline_seconds: float, out: Path | None) -> None:
+    """Print the table; write it to `out` as well, with the same as JSON and the pictures."""
+    from benchmarks.report import as_json, markdown
+
+    text = markdown(series)
+    click.echo(text, nl=False)
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.md").write_text(text, encoding="utf-8")
+    (out / "results.json").write_text(json.dumps(as_json(series), indent=1), encoding="utf-8")
+    pictures = _draw(series, deadline_seconds, out)
+    click.echo(f"written: {', '.join(str(out / name) for name in ('report.md', 'results.json', *pictures))}", err=True)
+
+
+def _draw(series: Series, deadline_seconds: float, out: Path) -> list[str]:
+    from benchmarks.picture import draw_loads, draw_profile
+
+    open_loops = [run for run in series.runs if run.schedule is not None]
+    if not open_loops:
+        return []
+    if len(open_loops[0].figures.phases) > 1:
+        draw_profile(open_loops[0], out / "profile.svg")
+        return ["profile.svg"]
+    draw_loads(open_loops, series.capacity, deadline_seconds, out / "load.svg")
+    return ["load.svg"]

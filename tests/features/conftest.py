@@ -53,8 +53,8 @@ def clock() -> Clock:
 
 @pytest.fixture(params=STORES)
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[HistoryStore]:
-    """Each kind of store, of at most 5 events a visitor and a day, at the time of `clock`."""
-    bounds = Bounds(events=5, ttl_ms=24 * 3_600_000)
+    """Each kind of store, of at most 50 events a visitor and a day, at the time of `clock`."""
+    bounds = Bounds(events=50, ttl_ms=24 * 3_600_000)
     store: HistoryStore
     if request.param == "memory":
         store = MemoryStore(bounds, clock=clock)

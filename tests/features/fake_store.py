@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from features import Event
 from features.events import Kind, activity_key, visitor_key
-from features.history import KINDS, Garbled, unpack
+from features.history import KINDS, unpack
 from features.stores.memory import MemoryStore
 
 
@@ -65,6 +65,3 @@ class FakeStore(MemoryStore):
         if error is not None:
             raise error
         return await super().fetch(visitors) if answer is None else answer
-
-
-__all__ = ["Clock", "FakeStore", "Garbled", "event", "line", "readable"]
