@@ -18,7 +18,7 @@ from prometheus_client import (
 from app.errors import Outcome
 from app.experiment import Assignment, Variant
 from app.ranking import Ranking
-from batching import BatchReport
+from batching import BatchReport, LaneStats
 from registry import Model
 
 OUTCOMES: tuple[Outcome, ...] = ("ok", "shed", "expired", "cancelled", "invalid", "error")
@@ -101,6 +101,34 @@ class Metrics:
             variant,
             buckets=STAGE_DURATIONS,
             registry=registry,
+        )
+        self.batch_seconds = Gauge(
+            "frontrow_calibrated_batch_seconds",
+            "What a batch costs whatever its rows, as measured at the start.",
+            variant,
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.row_seconds = Gauge(
+            "frontrow_calibrated_row_seconds",
+            "What a row adds to a batch, as measured at the start.",
+            variant,
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.batch_limit = Gauge(
+            "frontrow_batch_limit_rows",
+            "Most rows that a batch takes, by the calibration.",
+            variant,
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.cost_scale = Gauge(
+            "frontrow_cost_scale",
+            "How many times slower scoring is now than the calibration said.",
+            variant,
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self.utilization = Gauge(
             "frontrow_offered_utilization",
@@ -214,6 +242,11 @@ class Metrics:
         self.model_loaded.labels(variant).set(model.loaded_at.timestamp())
         self.model_last_known_good.labels(variant).set(last_known_good)
         self.model_verified.labels(variant).set(verified_at)
+
+    def calibrated(self, variant: Variant, lane: LaneStats) -> None:
+        self.batch_seconds.labels(variant).set(lane.fixed_seconds)
+        self.row_seconds.labels(variant).set(lane.row_seconds)
+        self.batch_limit.labels(variant).set(lane.limit_rows)
 
     def runs(self, code_version: str) -> None:
         self.build_info.labels(code_version, platform.python_version(), version("lightgbm")).set(1)

@@ -27,6 +27,17 @@ _PROBLEMS = {
     HTTPStatus.GATEWAY_TIMEOUT: "The deadline passed before scoring.",
 }
 
+# Headers of answers.
+_ALWAYS = {
+    "X-Request-Id": "The request's id, as sent or as given.",
+    "X-Variant": "The variant of this visitor.",
+    "X-Code-Version": "The revision of the code that answered.",
+}
+_WITH_A_RANKING = {
+    "X-Model-Version": "The model that scored, as `name/version`.",
+    "Server-Timing": "Milliseconds of decode, queue, features and score.",
+}
+
 
 def describe_rank(document: dict[str, Any], shape: RequestShape, example: dict[str, Any]) -> dict[str, Any]:
     """`document` with `/v1/rank` and its schemas added."""
@@ -34,9 +45,16 @@ def describe_rank(document: dict[str, Any], shape: RequestShape, example: dict[s
     (body, answer, problem), schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     _describe_fields(schemas["Context"], shape.context)
     _describe_fields(schemas["Features"], shape.activity)
-    schemas["RankRequest"]["properties"]["candidates"]["maxItems"] = shape.max_candidates
+    for name in ("RankRequest", "Context", "Features"):
+        _describe_whole_numbers(schemas[name])
+    # Not `uniqueItems`: it cannot compare ids across the two forms, and clients are generated with unordered sets.
+    schemas["RankRequest"]["properties"]["candidates"] |= {
+        "maxItems": shape.max_candidates,
+        "description": "Ids, or objects with features of their own. No id may stand twice.",
+    }
     operation = {
         "operationId": "rank",
+        "tags": ["ranking"],
         "summary": "Rank activities for one visitor",
         "description": "The best activity comes first; ties keep the order of the request. `position` counts from 1.",
         "parameters": _headers_in(),
@@ -47,7 +65,7 @@ def describe_rank(document: dict[str, Any], shape: RequestShape, example: dict[s
         "responses": {
             "200": {
                 "description": "The ranking.",
-                "headers": _headers_out(),
+                "headers": _headers(_ALWAYS | _WITH_A_RANKING),
                 "content": {"application/json": {"schema": answer}},
             },
             **{str(int(status)): _problem(text, problem, status) for status, text in _PROBLEMS.items()},
@@ -78,9 +96,17 @@ def example_request(shape: RequestShape, bundle: Bundle, catalog: Catalog) -> di
 def _describe_fields(schema: dict[str, Any], fields: Sequence[Field]) -> None:
     for field in fields:
         if field.categories:
-            shown = ", ".join(field.categories[:20]) + (", ..." if len(field.categories) > 20 else "")
-            schema["properties"][field.name]["description"] = f"One of: {shown}. Any other value counts as missing."
-            schema["properties"][field.name]["examples"] = list(field.categories[:5])
+            schema["properties"][field.name] |= {
+                "description": "The examples are all that the models know; any other value counts as missing.",
+                "examples": list(field.categories),
+            }
+
+
+def _describe_whole_numbers(schema: dict[str, Any]) -> None:
+    """Leave `integer` alone of the two types that a whole number is decoded by: JSON Schema's includes 12.0."""
+    for described in schema["properties"].values():
+        if "anyOf" in described:
+            described["anyOf"] = [kind for kind in described["anyOf"] if "multipleOf" not in kind]
 
 
 def _headers_in() -> list[dict[str, Any]]:
@@ -108,24 +134,20 @@ def _headers_in() -> list[dict[str, Any]]:
     ]
 
 
-def _headers_out() -> dict[str, Any]:
-    texts = {
-        "X-Request-Id": "The request's id, as sent or as given.",
-        "X-Variant": "The variant that answered.",
-        "X-Model-Version": "The model that scored, as `name/version`.",
-        "X-Code-Version": "The revision of the code that answered.",
-        "Server-Timing": "Milliseconds of decode, queue, features and score.",
-    }
-    return {name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()}
+def _headers(texts: dict[str, str]) -> dict[str, Any]:
+    return {name: {"description": text, "required": True, "schema": {"type": "string"}} for name, text in texts.items()}
 
 
 def _problem(description: str, schema: dict[str, Any], status: HTTPStatus) -> dict[str, Any]:
-    response: dict[str, Any] = {
+    headers = _headers(_ALWAYS)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = {
+            "description": "Seconds until there will be room.",
+            "required": True,
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    return {
         "description": description,
+        "headers": headers,
         "content": {"application/problem+json": {"schema": schema}},
     }
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        response["headers"] = {
-            "Retry-After": {"description": "Seconds until there will be room.", "schema": {"type": "integer"}}
-        }
-    return response

@@ -211,7 +211,7 @@ class RankRoute:
             variant=variant,
             assignment=exchange.assignment.reason,
             outcome=outcome,
-            status=exchange.status,
+            status=int(exchange.status),
             ms=round(1e3 * seconds, 3),
             **facts,
         )

@@ -193,6 +193,7 @@ def _pages(service: Service) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
         favicon_url="data:,",
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
     )
     pages.state.service = service
     pages.include_router(router)

@@ -21,9 +21,20 @@ SAFE_INTEGER = 2**53
 FieldType = Literal["number", "integer", "boolean", "category"]
 ActivityId = Annotated[str, Meta(min_length=1, max_length=128)]
 
+
+def _whole_number(least: int) -> Any:
+    # JSON has one kind of number: 12.0 is as whole as 12, and clients whose column also holds gaps send it.
+    return (
+        Annotated[int, Meta(ge=least, le=SAFE_INTEGER)]
+        | Annotated[float, Meta(ge=least, le=SAFE_INTEGER, multiple_of=1)]
+    )
+
+
+TopK = _whole_number(1)
+
 _TYPES: dict[FieldType, Any] = {
     "number": float,
-    "integer": Annotated[int, Meta(ge=-SAFE_INTEGER, le=SAFE_INTEGER)],
+    "integer": _whole_number(-SAFE_INTEGER),
     "boolean": bool,
     "category": Annotated[str, Meta(max_length=256)],
 }
@@ -53,7 +64,7 @@ class RankRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     candidates: list[Any]
     context: Any = None
-    top_k: Annotated[int, Meta(ge=1, le=SAFE_INTEGER)] | None = None
+    top_k: int | None = None
 
 
 class RankedActivity(msgspec.Struct, gc=False):
@@ -94,6 +105,7 @@ class RequestShape:
             [
                 ("candidates", list[ActivityId | self.candidate_type]),  # type: ignore[name-defined]
                 ("context", self.context_type | None, None),
+                ("top_k", TopK | None, None),
             ],
             bases=(RankRequest,),
             forbid_unknown_fields=True,
@@ -146,6 +158,8 @@ class RequestShape:
         ids = candidate_ids(request.candidates)
         if len(set(ids)) != len(ids):
             raise invalid_request(_duplicates(ids))
+        if request.top_k is not None:
+            request.top_k = int(request.top_k)  # 10.0 is allowed
         return request
 
     def _explain(self, body: bytes) -> NoReturn:
@@ -196,7 +210,7 @@ class RequestShape:
             return
         for position, candidate in enumerate(candidates):
             yield from self._faults_of_candidate(candidate, f"$.candidates[{position}]")
-        yield from _faults_of_value(document.get("top_k"), Annotated[int, Meta(ge=1, le=SAFE_INTEGER)], "$.top_k")
+        yield from _faults_of_value(document.get("top_k"), TopK, "$.top_k")
 
     def _faults_of_candidate(self, candidate: Any, place: str) -> Iterable[Fault]:
         if isinstance(candidate, str):

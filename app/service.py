@@ -25,7 +25,7 @@ from app.ranking import Ranker, Scorer, Scores, Work
 from app.rows import RowMaker
 from app.schemas import RequestShape
 from app.settings import Settings
-from batching import Batcher, Lane, LaneStats, Limits, Priority, calibrate
+from batching import Batcher, Cost, Lane, LaneStats, Limits, Priority, calibrate
 from features import Catalog
 from registry import Fetched, Model, fetch, load_model
 
@@ -109,13 +109,14 @@ class Service:
 
     async def start(self) -> None:
         """Warm up, measure what scoring costs, and say who serves. The service is ready afterwards."""
-        lanes: dict[str, Lane[Work, Scores]] = {variant: self._lane(one) for variant, one in self.served.items()}
-        self.batcher: Batcher[Work, Scores] = Batcher(lanes, limits=self._limits, observer=self.metrics.scored)
+        scorers: dict[str, Lane[Work, Scores]] = {variant: self._lane(one) for variant, one in self.served.items()}
+        self.batcher: Batcher[Work, Scores] = Batcher(scorers, limits=self._limits, observer=self.metrics.scored)
         await self.batcher.start()
         self.rankers = {variant: Ranker(variant, self.batcher, self._rules[variant]) for variant in self.served}
         self._offered_rows: dict[str, int] = dict.fromkeys(self.served, 0)
         self.heartbeat.start()
         self.metrics.runs(self.code_version)
+        lanes = self.batcher.stats().lanes
         for variant, one in self.served.items():
             origin = one.fetched.origin
             self.metrics.serves(
@@ -124,7 +125,8 @@ class Service:
                 last_known_good=origin == "last-known-good",
                 verified_at=one.fetched.fetched_at.timestamp(),
             )
-            log.info("serves", **{key: str(fact) for key, fact in _facts(variant, one).items()})
+            self.metrics.calibrated(variant, lanes[variant])
+            log.info("serves", **_facts(variant, one), calibration=_calibration(lanes[variant]))
         begin_lame_duck_on_sigterm(self.begin_draining, self.settings.lame_duck_seconds)
         self.ready = True
 
@@ -192,8 +194,12 @@ class Service:
         def sample(rows: int) -> Work:
             return Work(example.context, list(islice(cycle(example.candidates), rows)))
 
-        cost = calibrate(scorer.score, sample, limits=self._limits)
+        cost = self._pinned_cost() or calibrate(scorer.score, sample, limits=self._limits)
         return Lane(scorer.score, scorer.split, scorer.join, cost)
+
+    def _pinned_cost(self) -> Cost | None:
+        fixed, row = self.settings.pinned_batch_us, self.settings.pinned_row_us
+        return None if fixed is None or row is None else Cost(fixed / 1e6, row / 1e6)
 
     def _refresh_gauges(self) -> None:
         """Once a second: what is known only by looking."""
@@ -203,6 +209,7 @@ class Service:
             self._offered_rows[variant] = lane.offered_rows
             utilization += offered / lane.capacity_rows_per_second
             self.metrics.queue_rows.labels(variant).set(lane.waiting_rows)
+            self.metrics.cost_scale.labels(variant).set(lane.scale)
         self.metrics.utilization.set(utilization)
         self.metrics.lag.set(self.heartbeat.longest_lag_seconds)
 

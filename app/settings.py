@@ -6,10 +6,11 @@ Each field is the variable `FRONTROW_<NAME>`. `docs/settings.md` is generated fr
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FRONTROW_"
@@ -92,6 +93,15 @@ class Settings(BaseSettings):
     max_batch_rows: int = Field(
         512, ge=1, le=65_536, description="most rows in a micro-batch; calibration may say fewer"
     )
+    pinned_batch_us: float | None = Field(
+        None,
+        gt=0,
+        le=1e7,
+        description="microseconds a batch costs whatever its rows; set with `pinned_row_us`, in place of measuring",
+    )
+    pinned_row_us: float | None = Field(
+        None, gt=0, le=1e6, description="microseconds that a row adds to a batch; set with `pinned_batch_us`"
+    )
     lame_duck_seconds: float = Field(
         5,
         ge=0,
@@ -114,6 +124,12 @@ class Settings(BaseSettings):
         1.0, ge=0, le=1, description="share of answered rankings that get an access line; failures always get one"
     )
 
+    @model_validator(mode="after")
+    def _pinned_together(self) -> Self:
+        if (self.pinned_batch_us is None) != (self.pinned_row_us is None):
+            raise ValueError("FRONTROW_PINNED_BATCH_US and FRONTROW_PINNED_ROW_US are set together or not at all")
+        return self
+
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """The settings of this process; an override (a command's option) wins over the environment.
@@ -127,11 +143,13 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     try:
         return Settings(**overrides)
     except pydantic.ValidationError as error:
-        faults = (
-            f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}, got {fault['input']!r}"
-            for fault in error.errors()
-        )
-        raise SettingsError("\n".join(faults)) from None
+        raise SettingsError("\n".join(_words(fault) for fault in error.errors())) from None
+
+
+def _words(fault: ErrorDetails) -> str:
+    if not fault["loc"]:  # of several settings together
+        return fault["msg"]
+    return f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}, got {fault['input']!r}"
 
 
 def variables() -> dict[str, str]:

@@ -57,7 +57,7 @@ class _Batch:
         self.requests = [ticket.request for ticket in taken.tickets]
         self.rows = taken.rows
         self.reason = reason
-        self.queue_seconds = tuple([now - ticket.queued_at for ticket in taken.tickets])
+        self.queue_seconds = tuple(taken.waited_seconds)
         self.started_at = now
         self.predicted_seconds = self.charged_seconds = state.model.seconds(taken.rows)
         self.prepared = False
@@ -130,10 +130,8 @@ class Batcher(Generic[P, R]):
         handover_seconds = self._given_handover_seconds
         if handover_seconds is None:
             handover_seconds = await measure_handover(self._executor, clock=self._clock)
-        self._lanes.handover_seconds = handover_seconds
+        self._lanes.open(handover_seconds)
         self._loop_seconds = min(handover_seconds, self._lanes.limits.max_loop_seconds)
-        for state in self._lanes:
-            self._lanes.put(state, state.lane)
         self._started = self._accepting = True
 
     async def drain(self) -> None:
@@ -189,10 +187,10 @@ class Batcher(Generic[P, R]):
         self._lanes.put(self._state(lane), new)
 
     def stats(self) -> Stats:
-        """Everything there is to know from outside. Raises `NotStarted` before `start()`."""
+        """All there is to know from outside. Raises `NotStarted` before `start()`."""
         now = self._now()
         return Stats(
-            lanes={state.name: self._lane_stats(state) for state in self._lanes},
+            lanes={state.name: self._lane_stats(state, now) for state in self._lanes},
             accepting=self._accepting,
             handover_seconds=self._lanes.handover_seconds,
             loop_seconds=self._loop_seconds,
@@ -236,7 +234,8 @@ class Batcher(Generic[P, R]):
         self._lanes.join(state, ticket)
         if due_at < self._alarm_at:
             self._set_alarm(due_at)
-        self._wake()
+        if self._scoring is None or (self._ahead is None and state.lane.prepare is not None):
+            self._wake()
         return ticket
 
     def _refusal(
@@ -254,11 +253,11 @@ class Batcher(Generic[P, R]):
         return self._scoring is None and self._ahead is None and not self._lanes.anybody_waits()
 
     def _busy_seconds(self, now: float) -> float:
-        """Until the batches that were cut are scored, as predicted."""
+        """Until the batches that were cut are scored, as predicted. What is overdue is expected to be so once more."""
         ahead = self._ahead.predicted_seconds if self._ahead is not None else 0.0
         if self._scoring is None:
             return ahead
-        return ahead + max(0.0, self._scoring.started_at + self._scoring.predicted_seconds - now)
+        return ahead + abs(self._scoring.started_at + self._scoring.predicted_seconds - now)
 
     def _drain_seconds(self, now: float) -> float:
         return self._busy_seconds(now) + self._lanes.waiting_seconds()
@@ -297,7 +296,7 @@ class Batcher(Generic[P, R]):
 
     def _wake(self) -> None:
         """Look for work when the loop has gone through what is ready now: what arrives together is scored together."""
-        if not self._waking and (self._scoring is None or self._ahead is None):
+        if not self._waking:
             self._waking = True
             self._loop.call_soon(self._woken)
 
@@ -395,6 +394,7 @@ class Batcher(Generic[P, R]):
         batch.predicted_seconds = batch.state.model.seconds(batch.rows)
         work = partial(attempt, batch.lane.score, batch.requests)
         if not batch.tickets:
+            batch.outcome = BatchOutcome.EMPTY
             self._finish(batch, [])
         elif batch.predicted_seconds < self._loop_seconds:
             batch.on_loop = True
@@ -418,7 +418,7 @@ class Batcher(Generic[P, R]):
     def _learn(self, batch: _Batch) -> None:
         """Never from a failed batch, nor from the last pieces of a scorer that was replaced."""
         if batch.lane is batch.state.lane:
-            batch.state.model.learn(batch.rows, batch.score_seconds)
+            self._lanes.learn(batch.state, batch.rows, batch.score_seconds)
         if not batch.on_loop:
             self._lanes.learn_handover(self._clock() - batch.started_at - batch.score_seconds)
 
@@ -436,16 +436,16 @@ class Batcher(Generic[P, R]):
         self._finish(batch, results)
 
     def _finish(self, batch: _Batch, results: list[Any]) -> None:
-        """The scorer is free: give it the next batch, and then everybody their answers."""
+        """The scorer is free: everybody gets an answer, and the scorer its next batch."""
         self._scoring = None
-        self._lanes.scored(batch.state, predicted_seconds=batch.charged_seconds, score_seconds=batch.score_seconds)
+        self._lanes.charge(batch.state, predicted_seconds=batch.charged_seconds, score_seconds=batch.score_seconds)
         batch.state.tally.scored_rows += batch.rows
+        for ticket, rows, result in zip(batch.tickets, batch.piece_rows, results, strict=True):
+            self._deliver(batch, ticket, rows, result)
         if batch.on_loop or not batch.tickets:
             self._wake()
         else:
             self._advance(DispatchReason.GATHERED)
-        for ticket, rows, result in zip(batch.tickets, batch.piece_rows, results, strict=True):
-            self._deliver(batch, ticket, rows, result)
         self._report(batch)
         self._close_if_done()
 
@@ -518,9 +518,10 @@ class Batcher(Generic[P, R]):
             if self._observer_errors == 1:
                 _log.exception("the observer of batches raised; further errors of it are only counted")
 
-    def _lane_stats(self, state: LaneState) -> LaneStats:
+    def _lane_stats(self, state: LaneState, now: float) -> LaneStats:
+        self._lanes.look(state, now)
         in_flight = [batch for batch in (self._scoring, self._ahead) if batch is not None and batch.state is state]
-        full_seconds = state.model.seconds(state.limit_rows)
+        full_seconds = state.model.seconds(state.line.limit_rows)
         handover_seconds = self._lanes.handover_seconds if full_seconds >= self._loop_seconds else 0.0
         return LaneStats(
             waiting_rows=state.line.rows,
@@ -535,10 +536,10 @@ class Batcher(Generic[P, R]):
             outcomes=dict(state.tally.outcomes),
             shed=dict(state.tally.shed),
             overloaded=state.flag.on,
-            limit_rows=state.limit_rows,
+            limit_rows=state.line.limit_rows,
             fixed_seconds=state.model.cost.fixed_seconds,
             row_seconds=state.model.cost.row_seconds,
             scale=state.model.scale,
             spread=state.model.spread,
-            capacity_rows_per_second=state.limit_rows / (full_seconds + handover_seconds),
+            capacity_rows_per_second=state.line.limit_rows / (full_seconds + handover_seconds),
         )

@@ -46,13 +46,13 @@ def calibrate(
 
 def fit(points: Sequence[tuple[int, float]]) -> Cost:
     """The line through (rows, seconds) with the least squares of *relative* errors, both parts kept positive."""
-    weights = [1 / seconds**2 for _, seconds in points]
+    least = 1e-9
+    weights = [1 / max(least, seconds) ** 2 for _, seconds in points]
     total = sum(weights)
     mean_rows = sum(w * rows for w, (rows, _) in zip(weights, points, strict=True)) / total
     mean_seconds = sum(w * seconds for w, (_, seconds) in zip(weights, points, strict=True)) / total
     covariance = sum(w * (r - mean_rows) * (s - mean_seconds) for w, (r, s) in zip(weights, points, strict=True))
     variance = sum(w * (r - mean_rows) ** 2 for w, (r, _) in zip(weights, points, strict=True))
-    least = 1e-9
     row_seconds = max(least, covariance / variance if variance else least)
     return Cost(max(least, mean_seconds - row_seconds * mean_rows), row_seconds)
 

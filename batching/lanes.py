@@ -39,7 +39,7 @@ class Lane(Generic[P, R]):
 class LaneState:
     """A lane's name, its present scorer, who waits for it, and what is known about it."""
 
-    __slots__ = ("flag", "lane", "limit_rows", "line", "model", "name", "prepare_seconds", "served_seconds", "tally")
+    __slots__ = ("flag", "lane", "line", "model", "name", "prepare_seconds", "served_seconds", "tally")
 
     def __init__(self, name: str, lane: Lane[Any, Any]) -> None:
         self.name = name
@@ -53,7 +53,7 @@ class LaneState:
         """Use another scorer from now on. What was learned about the old one is forgotten."""
         self.lane = lane
         self.model = CostModel(lane.cost)
-        self.limit_rows = limit_rows
+        self.line.limit_rows = limit_rows
         self.prepare_seconds = 0.0
 
 
@@ -61,19 +61,28 @@ class Lanes:
     """All lanes, and the arithmetic between them.
 
     handover_seconds: what a batch costs beside its scoring: to the thread, back, and until the loop looks.
+    full_batch_seconds: the longest that a batch of any lane will take, as predicted.
     """
 
     def __init__(self, lanes: Mapping[str, Lane[Any, Any]], limits: Limits) -> None:
         self.by_name = {name: LaneState(name, lane) for name, lane in lanes.items()}
         self.limits = limits
         self.handover_seconds = 0.0
+        self.full_batch_seconds = 0.0
         self._served_seconds = 0.0
 
     def __iter__(self) -> Iterator[LaneState]:
         return iter(self.by_name.values())
 
+    def open(self, handover_seconds: float) -> None:
+        """Size the batches by what a hand-over costs."""
+        self.handover_seconds = handover_seconds
+        for state in self:
+            self.put(state, state.lane)
+
     def put(self, state: LaneState, lane: Lane[Any, Any]) -> None:
         state.put(lane, limit_rows=self.limits.batch_rows(lane.cost, self.handover_seconds))
+        self._predict_full_batch()
 
     def anybody_waits(self) -> bool:
         return any(state.line.rows for state in self)
@@ -82,33 +91,34 @@ class Lanes:
 
     def work_seconds(self, state: LaneState, rows: int) -> float:
         """To score so many rows of a lane, as predicted."""
-        batches = policy.batches(rows, state.limit_rows)
+        batches = policy.batches(rows, state.line.limit_rows)
         return state.model.seconds(rows, batches) + batches * self.handover_seconds
 
     def waiting_seconds(self) -> float:
         """To score all that waits, as predicted."""
         return sum(self.work_seconds(state, state.line.rows) for state in self)
 
-    def full_batch_seconds(self) -> float:
-        return max(self.work_seconds(state, state.limit_rows) for state in self)
+    def _predict_full_batch(self) -> None:
+        self.full_batch_seconds = max(self.work_seconds(state, state.line.limit_rows) for state in self)
 
     def finish_seconds(self, state: LaneState, rows: int, busy_seconds: float) -> float:
         """From now until `rows` more rows of a lane would be scored, as predicted.
 
-        Each further piece of an oversize request waits behind its neighbours again. Under overload later arrivals fill
-        every batch before it starts, the last one, too. Another lane takes no more of the scorer's time than this one,
-        and no more than it has work for.
+        Each piece of an oversize request waits for a turn of all others. Under overload later arrivals fill every batch
+        before it starts, the last one, too. Another lane takes no more of the scorer's time than this one, and no more
+        than it has work for.
         """
-        rows += state.line.rows * policy.batches(rows, state.limit_rows)
+        limit_rows = state.line.limit_rows
+        rows += state.line.turn_rows * policy.batches(rows, limit_rows)
         if state.flag.on:
-            rows = state.limit_rows * policy.batches(rows, state.limit_rows)
+            rows = limit_rows * policy.batches(rows, limit_rows)
         own = self.work_seconds(state, rows) + state.prepare_seconds
         others = sum(
             min(own, self.work_seconds(other, other.line.rows))
             for other in self
             if other is not state and other.line.rows
         )
-        return busy_seconds + own + others + policy.margin_seconds(state.model, rows, state.limit_rows)
+        return busy_seconds + own + others + policy.margin_seconds(state.model, rows, limit_rows)
 
     # Who is admitted
 
@@ -116,19 +126,18 @@ class Lanes:
         self, state: LaneState, priority: Priority, rows: int, *, left_seconds: float, busy_seconds: float, now: float
     ) -> Refusal | None:
         """Why a request that finds the scorer busy is not admitted, or None when it is."""
-        full_batch_seconds = self.full_batch_seconds()
-        self._look(state, full_batch_seconds, now)
+        self.look(state, now)
         refusal = policy.refusal(
             rows=rows,
             waiting_rows=state.line.rows,
-            limit_rows=state.limit_rows,
-            room_rows=state.limit_rows * self.limits.max_waiting_batches,
+            limit_rows=state.line.limit_rows,
+            room_rows=state.line.limit_rows * self.limits.max_waiting_batches,
             finish_seconds=self.finish_seconds(state, rows, busy_seconds),
             left_seconds=left_seconds,
             budget_seconds=policy.budget_seconds(
                 priority,
                 overloaded=state.flag.on,
-                full_batch_seconds=full_batch_seconds,
+                full_batch_seconds=self.full_batch_seconds,
                 max_wait_seconds=self.limits.max_wait_seconds,
             ),
         )
@@ -142,12 +151,14 @@ class Lanes:
             state.served_seconds = max(state.served_seconds, self._served_seconds)
         state.line.join(ticket)
 
-    def _look(self, state: LaneState, full_batch_seconds: float, now: float) -> None:
-        state.flag.look(
-            now,
-            threshold_seconds=policy.overload_threshold_seconds(full_batch_seconds),
-            head_wait_seconds=state.line.longest_wait_seconds(now),
-        )
+    def look(self, state: LaneState, now: float) -> None:
+        """Bring a lane's overload flag up to date."""
+        if state.flag.is_due(now):
+            state.flag.look(
+                now,
+                threshold_seconds=policy.overload_threshold_seconds(self.full_batch_seconds),
+                head_wait_seconds=state.line.longest_wait_seconds(now),
+            )
 
     # Whose turn it is
 
@@ -161,18 +172,24 @@ class Lanes:
 
     def cut(self, state: LaneState, now: float) -> Cut:
         """Take the next batch of a lane out of its line. It may be empty, when all that waited is gone or expired."""
-        self._look(state, self.full_batch_seconds(), now)
+        self.look(state, now)
         head_wait_seconds = state.line.longest_wait_seconds(now)
-        taken = cut(state.line, state.lane, state.model, state.limit_rows, now)
+        taken = cut(state.line, state.lane, state.model, now)
         if taken.tickets:
             state.flag.saw_dispatch(head_wait_seconds)
             self._served_seconds = state.served_seconds
             state.served_seconds += state.model.seconds(taken.rows)
         return taken
 
-    def scored(self, state: LaneState, *, predicted_seconds: float, score_seconds: float) -> None:
+    # What is learned
+
+    def charge(self, state: LaneState, *, predicted_seconds: float, score_seconds: float) -> None:
         """Charge a lane what its batch really took instead of what `cut` charged."""
         state.served_seconds += score_seconds - predicted_seconds
+
+    def learn(self, state: LaneState, rows: int, seconds: float) -> None:
+        state.model.learn(rows, seconds)
+        self._predict_full_batch()
 
     def learn_handover(self, seconds: float) -> None:
         known = self.handover_seconds

@@ -128,10 +128,11 @@ class OverloadFlag:
     def saw_refusal(self) -> None:
         self._refused = True
 
+    def is_due(self, now: float) -> bool:
+        return now >= self._ends_at
+
     def look(self, now: float, *, threshold_seconds: float, head_wait_seconds: float) -> None:
-        """End the interval if it is over. `head_wait_seconds` is the wait of who is first in line now, or 0."""
-        if now < self._ends_at:
-            return
+        """End an interval that is over. `head_wait_seconds` is the wait of who is first in line now, or 0."""
         silent = now >= self._ends_at + self.INTERVAL_SECONDS
         least_wait = head_wait_seconds if silent or self._least_wait == math.inf else self._least_wait
         self.on = least_wait > threshold_seconds or (self.on and self._refused and not silent)

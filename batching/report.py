@@ -38,7 +38,7 @@ class DispatchReason(StrEnum):
     """Why a batch was cut where it was."""
 
     IDLE = "idle"  # the scorer was idle: it took what was there
-    FULL = "full"  # the next in line did not fit
+    FULL = "full"  # no more rows fit
     GATHERED = "gathered"  # the scorer became free and took all that had gathered
     DEADLINE = "deadline"  # one more would have made a member late
 
@@ -47,7 +47,7 @@ class BatchOutcome(StrEnum):
     OK = "ok"
     TAKEN_APART = "taken_apart"  # it failed as a whole; each request then got its own result or error
     WRONG_LENGTH = "wrong_length"
-    UNPREPARED = "unprepared"  # nothing was left to score after preparation
+    EMPTY = "empty"  # nobody was left to score it for
 
 
 class BatchReport(NamedTuple):

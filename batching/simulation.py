@@ -16,6 +16,10 @@ from batching.errors import BatchingError, Shed
 from batching.lanes import Lane
 from batching.policy import Cost, Limits, Priority
 
+# The example of the design: a batch of 512 rows takes 6.1 ms, a sixth of it whatever its size.
+COST = Cost(fixed_seconds=0.001, row_seconds=10e-6)
+LIMITS = Limits(max_batch_rows=512, max_batch_seconds=1.0)
+
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop whose time jumps to the next timer instead of waiting for it. It has no I/O and no threads."""
@@ -27,6 +31,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self._now
+
+    def block(self, seconds: float) -> None:
+        """Let time go on while a callback runs."""
+        self._now += seconds
 
     def select(self, timeout: float | None) -> Sequence[Any]:
         """In the place of waiting for I/O."""
@@ -80,10 +88,10 @@ class Scenario:
     priorities: Sequence[Priority] = (Priority.NORMAL,)
     slowness: Callable[[float], float] = lambda _: 1.0
     noise: float = 0.1
-    cost: Cost = Cost(0.001, 10e-6)
+    cost: Cost = COST
     prior: Cost | None = None
     retries: int = 0
-    limits: Limits = Limits(max_batch_rows=512, max_batch_seconds=1.0)
+    limits: Limits = LIMITS
     seed: int = 1
 
     @property
@@ -162,7 +170,7 @@ async def _simulate(scenario: Scenario, loop: VirtualLoop) -> Run:
         executor.spend(scenario.cost.seconds(sum(requests)) * scenario.slowness(loop.time()) * spread)
         return requests
 
-    lane = Lane(score, lambda _, start, stop: stop - start, sum, scenario.prior or scenario.cost)
+    lane: Lane[int, int] = Lane(score, _split, sum, scenario.prior or scenario.cost)
     batcher = Batcher({"lane": lane}, limits=scenario.limits, executor=executor, handover_seconds=0.0, clock=loop.time)
     run = Run(scenario)
     tasks = set()
@@ -180,6 +188,10 @@ async def _simulate(scenario: Scenario, loop: VirtualLoop) -> Run:
             await asyncio.sleep(draw.expovariate(rate))
         await asyncio.gather(*tasks)
     return run
+
+
+def _split(_: int, start: int, stop: int) -> int:
+    return stop - start
 
 
 async def _call(batcher: Batcher[int, int], call: Call, retries: int, loop: VirtualLoop) -> None:

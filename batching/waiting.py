@@ -16,12 +16,15 @@ class Ticket:
     rows_left: rows that were not yet handed to the scorer; less than `rows` once pieces of an oversize request are.
     lane: the scorer that its first piece went to, so that the others follow; None before.
     probe: it found the scorer idle, so it is scored even if the prediction says that this will be late.
+    had_turn: it filled a whole batch and has more, so now it lets its neighbours go first.
+    queued_at: when it began to wait, or had its last turn.
     """
 
     __slots__ = (
         "arrived_at",
         "due_at",
         "future",
+        "had_turn",
         "lane",
         "pieces",
         "priority",
@@ -56,6 +59,7 @@ class Ticket:
         self.arrived_at = now
         self.queued_at = now
         self.probe = probe
+        self.had_turn = False
         self.lane: Any = None
         self.pieces: list[Any] = []
         self.queue_seconds = 0.0
@@ -68,13 +72,29 @@ class Ticket:
 
 
 class WaitingLine:
-    """Counts are exact at every moment: whoever leaves is taken out, not marked, and that takes constant time."""
+    """Counts are exact at every moment: whoever leaves is taken out, not marked, and that takes constant time.
 
-    __slots__ = ("_classes", "rows")
+    limit_rows: the most rows of a batch.
+    rows: all that wait.
+    turn_rows: those of them that go before a newcomer, since large requests take turns with their neighbours.
+    """
+
+    __slots__ = ("_classes", "_limit_rows", "rows", "turn_rows")
 
     def __init__(self) -> None:
         self._classes: tuple[OrderedDict[Ticket, None], ...] = tuple(OrderedDict() for _ in Priority)
+        self._limit_rows = 1
         self.rows = 0
+        self.turn_rows = 0
+
+    @property
+    def limit_rows(self) -> int:
+        return self._limit_rows
+
+    @limit_rows.setter
+    def limit_rows(self, rows: int) -> None:
+        self._limit_rows = rows
+        self.turn_rows = sum(map(self._turn, self))
 
     def __len__(self) -> int:
         return sum(map(len, self._classes))
@@ -83,13 +103,15 @@ class WaitingLine:
         for tickets in self._classes:
             yield from tickets
 
-    def __contains__(self, ticket: Ticket) -> bool:
-        return ticket in self._classes[ticket.priority]
-
     def head(self) -> Ticket | None:
+        """Who is next. Whoever had a turn steps behind its class first."""
         for tickets in self._classes:
-            if tickets:
-                return next(iter(tickets))
+            while tickets:
+                ticket = next(iter(tickets))
+                if not ticket.had_turn:
+                    return ticket
+                ticket.had_turn = False
+                tickets.move_to_end(ticket)
         return None
 
     def head_priority(self) -> Priority:
@@ -100,36 +122,39 @@ class WaitingLine:
         return tuple(map(len, self._classes))
 
     def longest_wait_seconds(self, now: float) -> float:
-        """The wait of whoever stands longest, in any class; 0 when nobody waits."""
+        """The wait of whoever stands in front, in the class where that is longest; 0 when nobody waits."""
         return max((now - next(iter(tickets)).queued_at for tickets in self._classes if tickets), default=0.0)
 
     def join(self, ticket: Ticket) -> None:
         self._classes[ticket.priority][ticket] = None
-        self.rows += ticket.rows_left
+        self._count(ticket, 1)
 
     def leave(self, ticket: Ticket) -> None:
         """Take a ticket out, wherever it stands; one that does not wait is left alone."""
         tickets = self._classes[ticket.priority]
         if ticket in tickets:
             del tickets[ticket]
-            self.rows -= ticket.rows_left
+            self._count(ticket, -1)
 
     def take(self, ticket: Ticket, rows: int) -> None:
-        """Hand out so many rows of the head. What is left of it stays in front."""
+        """Hand out so many rows of a waiting ticket. What is left of it keeps its place."""
+        self._count(ticket, -1)
         ticket.rows_left -= rows
-        self.rows -= rows
+        self._count(ticket, 1)
         if not ticket.rows_left:
             del self._classes[ticket.priority][ticket]
 
-    def step_back(self, ticket: Ticket, now: float) -> None:
-        """Queue a waiting ticket again, behind its class."""
-        ticket.queued_at = now
-        self._classes[ticket.priority].move_to_end(ticket)
+    def _count(self, ticket: Ticket, sign: int) -> None:
+        self.rows += sign * ticket.rows_left
+        self.turn_rows += sign * self._turn(ticket)
+
+    def _turn(self, ticket: Ticket) -> int:
+        return min(ticket.rows_left, self._limit_rows)
 
 
 @dataclass(slots=True)
 class Cut:
-    """A batch as it was cut from a line: whose rows, how many of each, for which scorer.
+    """A batch as it was cut from a line: whose rows, how many of each, how long they waited, for which scorer.
 
     due_at: the earliest deadline of those that should be in time.
     expired: those that were taken out of the line because they could not finish in time any more.
@@ -138,30 +163,32 @@ class Cut:
     lane: Any
     tickets: list[Ticket] = field(default_factory=list)
     piece_rows: list[int] = field(default_factory=list)
+    waited_seconds: list[float] = field(default_factory=list)
     rows: int = 0
     due_at: float = float("inf")
     expired: list[Ticket] = field(default_factory=list)
     reason: DispatchReason | None = None
 
-    def add(self, ticket: Ticket, rows: int) -> None:
+    def add(self, ticket: Ticket, rows: int, *, waited_seconds: float) -> None:
         self.tickets.append(ticket)
         self.piece_rows.append(rows)
+        self.waited_seconds.append(waited_seconds)
         self.rows += rows
         if not ticket.probe:
             self.due_at = min(self.due_at, ticket.due_at)
 
 
-def cut(line: WaitingLine, lane: Any, model: CostModel, limit_rows: int, now: float) -> Cut:
+def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
     """Take the next batch out of a line: from the head on, until it is full.
 
     Whoever does not fit any more gives the rows that do, so that batches are exactly full, and is first in the next.
-    A request that filled a whole batch and has more steps back: it takes turns with its neighbours.
+    A request that filled a whole batch and has more takes turns with its neighbours.
     Who left is skipped. Who cannot finish in time is expired, because its rows would be scored in vain; a member that
     would become late because of one more is not made to wait for it. The pieces of a request stay with one scorer, so
     a batch ends where that changes.
     """
     taken = Cut(lane)
-    while (ticket := line.head()) is not None:
+    while taken.rows < line.limit_rows and (ticket := line.head()) is not None:
         if ticket.gone:
             line.leave(ticket)
             continue
@@ -169,29 +196,31 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, limit_rows: int, now: fl
             taken.lane = ticket.lane or lane
         elif (ticket.lane or lane) is not taken.lane:
             break
-        rows = min(ticket.rows_left, limit_rows - taken.rows)
-        if not rows:
-            taken.reason = DispatchReason.FULL
-            break
-        if ticket.due_at < (
-            now if ticket.probe else now + _finish_seconds(model, taken.rows + ticket.rows_left, limit_rows)
-        ):
+        if ticket.due_at < (now if ticket.probe else now + _finish_seconds(model, taken.rows + ticket.rows_left, line)):
             line.leave(ticket)
             taken.expired.append(ticket)
             continue
+        rows = min(ticket.rows_left, line.limit_rows - taken.rows)
         if taken.due_at < now + model.seconds(taken.rows + rows):
             taken.reason = DispatchReason.DEADLINE
             break
-        line.take(ticket, rows)
-        taken.add(ticket, rows)
-        if ticket.rows_left:
-            ticket.lane = taken.lane
-            taken.reason = DispatchReason.FULL
-            if len(taken.tickets) == 1:
-                line.step_back(ticket, now)
-            break
+        _give(line, taken, ticket, rows, now)
+    if taken.rows == line.limit_rows:
+        taken.reason = DispatchReason.FULL
     return taken
 
 
-def _finish_seconds(model: CostModel, rows: int, limit_rows: int) -> float:
-    return model.seconds(rows, batches(rows, limit_rows))
+def _finish_seconds(model: CostModel, rows: int, line: WaitingLine) -> float:
+    return model.seconds(rows, batches(rows, line.limit_rows))
+
+
+def _give(line: WaitingLine, taken: Cut, ticket: Ticket, rows: int, now: float) -> None:
+    if ticket.rows_left == ticket.rows:
+        ticket.queue_seconds = now - ticket.arrived_at
+    taken.add(ticket, rows, waited_seconds=now - ticket.queued_at)
+    line.take(ticket, rows)
+    if ticket.rows_left:
+        ticket.lane = taken.lane
+        ticket.had_turn = rows == line.limit_rows
+        if ticket.had_turn:
+            ticket.queued_at = now

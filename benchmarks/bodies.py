@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.errors import BadBodies, Unanswered
 from benchmarks.target import Target
 
-DIFFERENT_BODIES = 500
+DIFFERENT_BODIES = 250
 SEED = 7
 SPREAD = 0.5  # of a number that the example has only once: so much more or less
 

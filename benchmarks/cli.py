@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def _headers(_context: click.Context, _parameter: click.Parameter, values: Seque
     for value, pair in zip(values, pairs, strict=True):
         if len(pair) != 2 or not pair[0] or not value.isprintable():
             raise click.BadParameter(f"{value!r}: write 'Name: value'")
-    return {name: value for name, value in pairs}
+    return dict(pairs)
 
 
 def _capacity(_context: click.Context, _parameter: click.Parameter, value: str) -> float | None:
@@ -63,14 +64,14 @@ def _capacity(_context: click.Context, _parameter: click.Parameter, value: str) 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the options ask for: runs by name, and whether they need the capacity."""
+    """What the options ask for: open-loop runs with their names, or the closed loop alone."""
 
-    runs: dict[str, list[Load]]
+    runs: Sequence[tuple[str, list[Load]]] = ()
     closed: bool = False
 
     @property
     def relative(self) -> bool:
-        return any(load.in_capacities for loads in self.runs.values() for load in loads)
+        return any(load.in_capacities for _, loads in self.runs for load in loads)
 
 
 @click.command()
@@ -81,6 +82,7 @@ class Plan:
 @click.option("--closed", is_flag=True, help="Closed loop: each connection waits for its answer. Finds the capacity.")
 @click.option("--capacity", default="auto", show_default=True, callback=_capacity, help="C in requests a second.")
 @click.option("--seconds", type=SECONDS, default=30, show_default=True, help="Length of each run.")
+@click.option("--pause-seconds", type=click.FloatRange(0, 3_600), default=1, show_default=True, help="Between runs.")
 @click.option("--connections", type=click.IntRange(1), default=32, show_default=True, help="Of the closed loop.")
 @click.option("--body", type=FILE, help="One JSON body, or one a line. Default: made like the service's example.")
 @click.option("--candidates", default="50", show_default=True, callback=_sizes, help="In a made body: 50, or 10-200.")
@@ -101,6 +103,7 @@ def bench(
     closed: bool,
     capacity: float | None,
     seconds: float,
+    pause_seconds: float,
     connections: int,
     body: Path | None,
     candidates: tuple[int, int],
@@ -148,7 +151,15 @@ def bench(
             progress=_progress,
         )
         settings = {"bodies": described, "deadline": f"{timeout_ms:g} ms", "retries": retries}
-        series = _measure(measuring, plan, capacity, seconds, connections, settings)
+        series = _measure(
+            measuring,
+            plan,
+            settings,
+            capacity=capacity,
+            seconds=seconds,
+            connections=connections,
+            pause_seconds=pause_seconds,
+        )
     except (BenchError, OSError) as error:
         raise click.ClickException(str(error)) from error
     _tell(series, measuring.deadline_seconds, out)
@@ -164,12 +175,12 @@ def _plan(rates: Sequence[float], loads: str | None, profile: str | None, closed
     if sum(map(bool, (rates, loads, profile, closed))) > 1:
         raise BadSchedule("--rate, --load, --profile and --closed are four kinds of load: take one")
     if closed:
-        return Plan({}, closed=True)
+        return Plan(closed=True)
     if profile is not None:
-        return Plan({profile: parse_profile(profile)})
+        return Plan([(profile, parse_profile(profile))])
     if rates:
-        return Plan({f"{rate:g}/s": [Load(seconds, rate)] for rate in rates})
-    return Plan({f"{load.amount:g} C": [load] for load in parse_loads(loads or LOADS, seconds)})
+        return Plan([(f"{rate:g}/s", [Load(seconds, rate)]) for rate in rates])
+    return Plan([(f"{load.amount:g} C", [load]) for load in parse_loads(loads or LOADS, seconds)])
 
 
 def _bodies(target: Target, file: Path | None, sizes: tuple[int, int], ids_file: Path | None) -> tuple[list[Body], str]:
@@ -200,9 +211,16 @@ def _allow_connections(wanted: int) -> int:
 
 
 def _measure(
-    measuring: Bench, plan: Plan, capacity: float | None, seconds: float, connections: int, settings: dict[str, object]
+    measuring: Bench,
+    plan: Plan,
+    settings: dict[str, object],
+    *,
+    capacity: float | None,
+    seconds: float,
+    connections: int,
+    pause_seconds: float,
 ) -> Series:
-    from benchmarks.measure import settle
+    """Find the capacity where it is asked for, then make the runs one after another."""
     from benchmarks.report import Series
     from benchmarks.schedule import schedule
 
@@ -214,22 +232,24 @@ def _measure(
         runs.append(measuring.closed_loop(connections, min(seconds, LONGEST_CAPACITY_RUN_SECONDS)))
     if runs:
         capacity = _capacity_of(runs[0])
-        click.echo(f"capacity: {capacity:,.0f} good answers a second for {connections} callers", err=True)
+        click.echo(f"capacity: {capacity:,.0f} successes a second for {connections} callers", err=True)
     # Every schedule is made before the first run, so a load that cannot be made costs no waiting.
-    schedules = {name: schedule(loads, capacity or 1) for name, loads in plan.runs.items()}
-    for name, each in schedules.items():
-        settle()
+    schedules = [(name, schedule(loads, capacity or 1)) for name, loads in plan.runs]
+    for name, each in schedules:
+        if runs:
+            time.sleep(pause_seconds)  # overload flags fall, what callers left behind is cleared away
         runs.append(measuring.open_loop(name, each, capacity))
     return Series(measuring.target.url, began_at, settings, capacity, runs)
 
 
 def _capacity_of(run: Measured) -> float:
+    """Successes a second, whenever they came: how fast callers want them is no matter of capacity."""
     from benchmarks.errors import Unanswered
 
-    goodput = run.figures.whole.goodput
-    if not goodput:
-        raise Unanswered(f"{run.name}: not one answer in time; counted {run.figures.sends}")
-    return goodput
+    whole = run.figures.whole
+    if whole.accepted is None:
+        raise Unanswered(f"{run.name}: not one success; counted {run.figures.sends}")
+    return whole.accepted.count / whole.seconds
 
 
 @contextmanager
@@ -242,12 +262,13 @@ def _progress(label: str, seconds: float) -> Iterator[Watch]:
             bar.update(min(steps, round(steps * elapsed / seconds)) - bar.pos, record)
 
         yield watch
+        bar.update(steps - bar.pos)
 
 
 def _so_far(record: Record | None) -> str | None:
     from benchmarks.figures import named
 
-    return record and ", ".join(f"{count:,} x {name}" for name, count in named(record.endings).items())
+    return None if record is None else ", ".join(f"{count:,} x {name}" for name, count in named(record.endings).items())
 
 
 def _tell(series: Series, deadline_seconds: float, out: Path | None) -> None:

@@ -14,7 +14,7 @@ from benchmarks.record import DROPPED, NO_ANSWER, PENDING, Record
 from benchmarks.schedule import Schedule, falls
 
 WINDOW_SECONDS = 0.1
-RECOVERED = 0.99  # share of a whole second's requests that are answered in time
+RECOVERED = 0.99  # share of the requests that are answered in time
 LATE_GENERATOR_SECONDS = 0.005
 
 Floats = npt.NDArray[np.float64]
@@ -74,7 +74,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Recovery:
-    """`seconds` from the fall of the load at `at` until a whole second goes well; None: not before the phase ended."""
+    """`seconds` from the fall of the load at `at` until goodput equals the load; None: not before the phase ended."""
 
     at: float
     seconds: float | None
@@ -100,9 +100,7 @@ class Figures:
         """Why the run is invalid; empty for a valid one."""
         if not self.dropped:
             return []
-        return [
-            f"{self.dropped:,} requests were dropped, as all {self.generator.most_connections:,} connections were taken"
-        ]
+        return [f"{self.dropped:,} requests were dropped, as every allowed connection was taken"]
 
     @property
     def warnings(self) -> list[str]:
@@ -141,7 +139,7 @@ def figures(run: Run, schedule: Schedule, deadline_seconds: float) -> Figures:
 
 
 def closed_loop_figures(run: Run, seconds: float, deadline_seconds: float) -> Figures:
-    """Figures of a closed-loop run of `seconds`; its goodput is the capacity for that many callers."""
+    """Figures of a closed-loop run of `seconds`; its successes a second are the capacity for that many callers."""
     table = _Table(run.record, deadline_seconds)
     whole = table.stretch(slice(None), seconds)
     return Figures(whole, [whole], table.windows(seconds), [], cost(run), named(run.record.endings))
@@ -206,10 +204,10 @@ def _recoveries(windows: Windows, schedule: Schedule) -> list[Recovery]:
 
 
 def _recovery(windows: Windows, start: float, end: float) -> float | None:
-    """Seconds from `start` to the first window that begins a whole good second, all of it before `end`."""
+    """Seconds from `start` until both the next whole second and all the rest until `end` go well."""
     first, last, second = (round(moment / windows.seconds) for moment in (start, end, 1))
     for window in range(first, last - second + 1):
-        if _share(windows, window, window + second) >= RECOVERED:
+        if min(_share(windows, window, window + second), _share(windows, window, last)) >= RECOVERED:
             return (window - first) * windows.seconds
     return None
 

@@ -23,7 +23,9 @@ from benchmarks.target import Target
 HEAD_START_SECONDS = 0.05
 HOUSEKEEPING_SECONDS = 0.1
 SENDS_IN_A_TURN = 64  # then answers are read, so that a generator that is late does not become deaf
-STALL_SECONDS = 0.1  # connections opened before the start carry a stall of this length
+# Connections are opened before the start, enough for a stall of this length, so that a server which is slow to accept
+# new ones under load does not turn every slow answer into a slow connection.
+STALL_SECONDS = 0.25
 FEWEST_CONNECTIONS = 16
 
 Watch = Callable[[float, Record], None]
@@ -64,7 +66,8 @@ def run_open_loop(
 
     async def run() -> Run:
         load = _OpenLoop(target, payloads, patience, watch, max_connections=max_connections, schedule=schedule)
-        return await load.run(min(max_connections, max(FEWEST_CONNECTIONS, round(schedule.peak * STALL_SECONDS))))
+        wanted = round(schedule.peak * (1 + patience.retries) * STALL_SECONDS)
+        return await load.run(min(max_connections, max(FEWEST_CONNECTIONS, wanted)))
 
     return _drive(run)
 
@@ -186,6 +189,7 @@ class _ClosedLoop(_Load):
         self._seconds = seconds
 
     async def _offer(self) -> None:
+        await asyncio.sleep(HEAD_START_SECONDS)
         for _ in range(self._connections):
             self._send_next()
 

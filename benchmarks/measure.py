@@ -11,8 +11,7 @@ from benchmarks.schedule import Schedule
 from benchmarks.server_side import ServerSide, Snapshot, compare, snapshot
 from benchmarks.target import Target
 
-SETTLE_SECONDS = 1.0  # between runs: overload flags fall, idle connections close
-COUNTED_WITHIN_SECONDS = 2.0
+COUNTED_WITHIN_SECONDS = 1.0
 SCRAPE_AGAIN_SECONDS = 0.1
 
 Progress = Callable[[str, float], AbstractContextManager[Watch]]
@@ -43,7 +42,7 @@ class Bench:
     progress: Progress
 
     def closed_loop(self, connections: int, seconds: float) -> Measured:
-        """Find out how many good answers a second `connections` callers get that always have a request under way."""
+        """Find out how many answers a second `connections` callers get that always have a request under way."""
 
         def run(watch: Watch) -> Run:
             return run_closed_loop(
@@ -91,7 +90,3 @@ class Bench:
             if server.agree is not False or time.monotonic() > give_up_at:
                 return server
             time.sleep(SCRAPE_AGAIN_SECONDS)
-
-
-def settle() -> None:
-    time.sleep(SETTLE_SECONDS)

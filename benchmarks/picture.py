@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INK = "#808080"
 BLUE, ORANGE, GREEN, RED = "#4c8dd6", "#d98324", "#3f9d5c", "#d0534f"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "frontrow",
     "font.size": 10,
@@ -54,19 +54,20 @@ def draw_profile(run: Measured, path: Path) -> None:
         for counts, color, label in ((windows.due, INK, "offered"), (windows.ok, GREEN, "answered in time")):
             axes.plot(moments, [count / windows.seconds for count in counts], color=color, label=label, linewidth=1.5)
         axes.set(xlabel="seconds", ylabel="requests/s", ylim=(0, None))
-        axes.legend(loc="upper right")
+        _legend(axes)
         figure.savefig(path, transparent=True, metadata=_undated(path))
 
 
 def _draw_goodput(axes: "Axes", runs: Sequence[Measured], capacity: float | None) -> None:
     wholes = [run.figures.whole for run in runs]
     rates = [whole.rate for whole in wholes]
-    axes.plot(rates, rates, color=INK, linestyle=":", label="offered")
+    top = 1.15 * max(*(whole.goodput for whole in wholes), capacity or 1)
+    axes.plot(rates, [min(rate, 2 * top) for rate in rates], color=INK, linestyle=":", label="offered")
     axes.plot(rates, [whole.goodput for whole in wholes], color=GREEN, marker="o", label="answered in time")
     if capacity:
         axes.axhline(capacity, color=INK, linestyle="--", linewidth=1, label="capacity C")
-    axes.set(ylabel="requests/s", ylim=(0, 1.3 * max(whole.goodput for whole in wholes) + 1))
-    axes.legend(loc="lower right")
+    axes.set(ylabel="requests/s", ylim=(0, top))
+    _legend(axes)
 
 
 def _draw_latency(axes: "Axes", runs: Sequence[Measured], deadline_seconds: float) -> None:
@@ -81,7 +82,15 @@ def _draw_latency(axes: "Axes", runs: Sequence[Measured], deadline_seconds: floa
             axes.plot(*zip(*points, strict=True), color=color, marker="o", label=label)
     axes.axhline(deadline_seconds * 1e3, color=INK, linestyle="--", linewidth=1, label="deadline")
     axes.set(xlabel="offered requests/s", ylabel="milliseconds", xscale="log", yscale="log")
-    axes.legend(loc="upper left", ncols=2)
+    rates = [run.figures.whole.rate for run in runs]
+    axes.set_xticks(rates, [f"{rate:,.0f}" for rate in rates], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter("{x:g}")
+    _legend(axes)
+
+
+def _legend(axes: "Axes") -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
 
 
 def _style() -> Any:

@@ -18,8 +18,9 @@ Ended = Callable[[int, int, float], None]
 class ConnectionPool:
     """Sends requests on idle connections, opens more up to `limit`, and gives up on those that take too long.
 
-    Every submitted request is reported to `ended` exactly once. Idle connections take turns, so none goes stale
-    while the others work. Request number n sends `payloads[n % len(payloads)]`. Times are the loop's.
+    Every submitted request is reported to `ended` exactly once. The connection that answered last is taken first, as
+    HTTP clients do, so one that the server has not accepted yet keeps no more than one request waiting. Request
+    number n sends `payloads[n % len(payloads)]`. Times are the loop's.
     """
 
     def __init__(
@@ -90,11 +91,13 @@ class ConnectionPool:
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
         self.most_connections = max(self.most_connections, len(self._connections))
-        self._release(connection)
+        # The bottom of the stack: it is used when those that are known to work are taken.
+        self._release(connection, self._idle.appendleft)
 
     def answered(self, connection: Connection, request: int, status: int) -> None:
-        self._release(connection)
-        self._end(request, status, connection.sent_at)
+        sent_at = connection.sent_at
+        self._release(connection, self._idle.append)  # which may send another request on it
+        self._end(request, status, sent_at)
 
     def lost(self, connection: Connection, request: int) -> None:
         self._connections.discard(connection)
@@ -106,18 +109,18 @@ class ConnectionPool:
     def _send(self, connection: Connection, request: int) -> None:
         connection.send(request, self._payloads[request % len(self._payloads)], self._loop.time())
 
-    def _release(self, connection: Connection) -> None:
-        """Give the connection to the request that has waited longest, or let it idle."""
+    def _release(self, connection: Connection, keep: Callable[[Connection], None]) -> None:
+        """Give the connection to the request that has waited longest, or keep it idle."""
         if not connection.reusable:
             return
         if self._waiting:
             self._send(connection, self._waiting.popleft()[0])
         else:
-            self._idle.append(connection)
+            keep(connection)
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
-            connection = self._idle.popleft()
+            connection = self._idle.pop()
             if connection.reusable:
                 return connection
         return None

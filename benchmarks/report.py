@@ -12,7 +12,7 @@ from benchmarks.record import REFUSED
 from benchmarks.server_side import AnswerCosts, answer_costs
 
 COLUMNS = (
-    "offered/s", "C", "goodput/s", "of offered", "late", "refused", "other",
+    "run", "offered/s", "goodput/s", "goodput/C", "in time", "late", "refused", "other",
     "p50", "p90", "p99", "p99.9", "max", "refusal p50", "refusal p99",
 )  # fmt: skip
 
@@ -35,7 +35,7 @@ class Series:
 def markdown(series: Series) -> str:
     """Return the table, then a line for everything that has to be said about it."""
     rows = [row for run in series.runs for row in _rows(run, series.capacity)]
-    head = [_line(COLUMNS), _line("---:" for _ in COLUMNS)]
+    head = [_line(COLUMNS), _line(["---", *["---:"] * (len(COLUMNS) - 1)])]
     return "\n".join([*_intro(series), "", *head, *map(_line, rows), "", *_remarks(series)]) + "\n"
 
 
@@ -80,28 +80,29 @@ def _run_as_json(run: Measured) -> dict[str, Any]:
 
 def _intro(series: Series) -> Iterator[str]:
     settings = ", ".join(f"{name} {value}" for name, value in series.settings.items())
-    yield f"`{series.url}`, {series.began_at}, {os.cpu_count()} CPUs shared with the generator; {settings}."
+    yield f"`{series.url}`, {series.began_at}, from a machine of {os.cpu_count()} CPUs; {settings}."
     if series.capacity is not None:
         yield f"Capacity C = {series.capacity:,.0f} requests a second."
     yield "Milliseconds from the moment a request was due; percentiles are of every 2xx, goodput of those in time."
 
 
 def _rows(run: Measured, capacity: float | None) -> Iterator[list[str]]:
-    for stretch in run.figures.phases:
-        yield _row(stretch, capacity)
+    phases = run.figures.phases
+    for number, phase in enumerate(phases, 1):
+        yield _row(run.name if len(phases) == 1 else f"phase {number}", phase, capacity)
 
 
-def _row(stretch: Stretch, capacity: float | None) -> list[str]:
+def _row(name: str, stretch: Stretch, capacity: float | None) -> list[str]:
     refused = stretch.statuses.get(str(REFUSED), 0)
     other = stretch.requests - stretch.ok - stretch.late - refused
-    accepted = _milliseconds(stretch.accepted, ("p50", "p90", "p99", "p999", "max"))
     return [
+        name,
         f"{stretch.rate:,.0f}",
-        f"{stretch.rate / capacity:.2f}" if capacity else "",
         f"{stretch.goodput:,.0f}",
+        f"{stretch.goodput / capacity:.2f}" if capacity else "",
         f"{stretch.ok / max(1, stretch.requests):.1%}",
         *(f"{count:,}" for count in (stretch.late, refused, other)),
-        *accepted,
+        *_milliseconds(stretch.accepted, ("p50", "p90", "p99", "p999", "max")),
         *_milliseconds(stretch.refusals, ("p50", "p99")),
     ]
 

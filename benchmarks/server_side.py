@@ -111,11 +111,12 @@ class AnswerCosts:
 def answer_costs(runs: Sequence[tuple[int, int, float]]) -> AnswerCosts | None:
     """Split the server's CPU seconds over `(successes, refusals, CPU seconds)` of several runs, by least squares.
 
-    None where the runs do not tell the two apart: it takes one with and one (nearly) without refusals.
+    None where the runs do not tell the two apart: it takes one with and one (nearly) without refusals, on a machine
+    quiet enough that neither cost comes out below 0.
     """
     table = np.array(runs, dtype=float).reshape(-1, 3)
     answers, seconds = table[:, :2], table[:, 2]
     if len(runs) < 2 or not answers.any(axis=0).all() or np.linalg.matrix_rank(answers) < 2:
         return None
     success, refusal = np.linalg.lstsq(answers, seconds)[0].tolist()
-    return AnswerCosts(success, refusal)
+    return AnswerCosts(success, refusal) if min(success, refusal) > 0 else None

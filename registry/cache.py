@@ -37,7 +37,9 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class BundleCache:
-    """A folder of bundles, `<name>/<version>-<first 8 of sha256>/`, written once and never changed.
+    """A folder of bundles, `<name>/<version>-<8 digits>/`, written once and never changed.
+
+    The digits are of model and run, so a version of the same number in another registry has another folder.
 
     Any number of processes may use it at once: whatever appears in it appears complete.
     """
@@ -48,8 +50,9 @@ class BundleCache:
     def __str__(self) -> str:
         return str(self.root)
 
-    def folder(self, name: str, version: str, sha256: str) -> Path:
-        return self.root / name / f"{version}-{sha256[:8]}"
+    def folder(self, name: str, version: str, *, run_id: str | None, sha256: str) -> Path:
+        identity = hashlib.sha256(f"{sha256} {run_id}".encode()).hexdigest()
+        return self.root / name / f"{version}-{identity[:8]}"
 
     def bundles(self, name: str, version: str, discard: Path) -> Iterator[Bundle]:
         """Every intact bundle of this version; a damaged one is moved away into the folder `discard`."""

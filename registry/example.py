@@ -1,6 +1,7 @@
 """Rows of a model as a caller would write them: feature -> value, what is missing left out."""
 
 import json
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -65,7 +66,7 @@ def _present(row: dict[str, Value | None]) -> dict[str, Value]:
 
 
 def _fit(feature: Feature, value: Value | None) -> Value | None:
-    if value is None or value != value:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if feature.categories is not None:
         value = category_text(value)

@@ -5,10 +5,9 @@ fixed names are downloaded, and the text is validated before LightGBM sees it.
 """
 
 import hashlib
-import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,39 +16,17 @@ from typing import Any
 
 import mlflow
 import msgspec
-import numpy as np
-import yaml  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from numpy.typing import NDArray
 
-from registry.bundle import (
-    CATALOG,
-    GOLDEN,
-    MAX_FILE_BYTES,
-    MODEL,
-    PROFILE,
-    Bundle,
-    parse_text,
-    read_bundle,
-    read_file,
-    write_bundle,
-)
+from registry.bundle import MAX_FILE_BYTES, Bundle, read_bundle, read_file, write_bundle
 from registry.cache import BundleCache, write_whole
 from registry.errors import BundleError, BundleExistsError, ModelNotFound, RegistryError, RegistryUnavailable
-from registry.example import EXAMPLE_ROWS, encoded_rows, read_example, readable_rows
 from registry.fetch import Answer, without_credentials
-from registry.golden import decode_rows, sample_rows
+from registry.logged_model import FOLDER, PATHS, read_logged_model
 from registry.model import load_model
-from registry.signature import Feature, Value, foreign_features, read_features
 from registry.uri import RegisteredModel, RunModel, parse_uri
-from scoring import ModelText
 
-DESCRIPTION = "MLmodel"
-EXAMPLE = "input_example.json"
-OURS = "frontrow"
-FEATURES = "features.json"
-_WANTED = (DESCRIPTION, MODEL, EXAMPLE, *(f"{OURS}/{name}" for name in (FEATURES, GOLDEN, PROFILE, CATALOG)))
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # the second is said of an unknown alias
 
 
@@ -67,9 +44,9 @@ class Resolved:
 
     def is_in(self, bundle: Bundle) -> bool:
         """Whether the bundle was made from this very model."""
-        if self.sha256 is not None:
-            return bundle.sha256 == self.sha256
-        return self.run_id is not None and (bundle.source, bundle.run_id) == (self.uri, self.run_id)
+        if (bundle.source, bundle.run_id) != (self.uri, self.run_id):
+            return False
+        return self.run_id is not None if self.sha256 is None else bundle.sha256 == self.sha256
 
 
 class Reporter:
@@ -114,13 +91,13 @@ def list_versions() -> Iterator[Version]:
     """Every registered version, newest first within a model. Raises `RegistryUnavailable`."""
     with spoken_errors():
         client = MlflowClient()
+        aliases: dict[tuple[str, str], list[str]] = {}
         for model in _pages(client.search_registered_models):
-            named = [(alias, str(version)) for alias, version in model.aliases.items()]
-            found = _pages(client.search_model_versions, filter_string=f"name='{model.name}'")
-            for one in sorted(found, key=lambda one: int(one.version), reverse=True):
-                version = str(one.version)
-                aliases = tuple(sorted(alias for alias, of in named if of == version))
-                yield Version(model.name, version, aliases, one.run_id or "", _trained_at(one), dict(one.tags))
+            for alias, version in sorted(model.aliases.items()):
+                aliases.setdefault((model.name, str(version)), []).append(alias)
+        for one in sorted(_pages(client.search_model_versions), key=lambda one: (one.name, -_number(one))):
+            named = tuple(aliases.get((one.name, str(one.version)), ()))
+            yield Version(one.name, str(one.version), named, one.run_id or "", _trained_at(one), dict(one.tags))
 
 
 def promote(name: str, version: str, alias: str) -> str | None:
@@ -145,7 +122,7 @@ def spoken_errors() -> Iterator[None]:
     except RegistryError:
         raise
     except Exception as error:  # database drivers, HTTP clients and object stores raise what they like
-        raise RegistryUnavailable(f"MLflow at {_where()} cannot be used: {_one_line(error)}") from error
+        raise RegistryUnavailable(f"MLflow at {_where()} cannot be used: {_one_line(_reason(error))}") from error
 
 
 @contextmanager
@@ -163,7 +140,14 @@ def _where() -> str:
     return without_credentials(mlflow.get_tracking_uri())
 
 
-def _one_line(error: Exception) -> str:
+def _reason(error: BaseException) -> BaseException:
+    """What the system said, where that is under layers of HTTP clients; else the error itself."""
+    under = error.__cause__ or error.__context__
+    reason = None if under is None else _reason(under)
+    return reason if isinstance(reason, OSError) else error
+
+
+def _one_line(error: BaseException) -> str:
     text = " ".join(without_credentials(str(error)).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:297]}..."
 
@@ -262,9 +246,9 @@ def _download(model: Resolved, workspace: Path) -> dict[str, bytes]:
     Only these fixed paths are ever asked for, so no name that the registry makes up reaches the file system.
     """
     sizes = _list_files(model.uri)
-    if OURS in sizes:
-        sizes |= {f"{OURS}/{name}": size for name, size in _list_files(f"{model.uri}/{OURS}").items()}
-    wanted = [path for path in _WANTED if path in sizes]
+    if FOLDER in sizes:
+        sizes |= {f"{FOLDER}/{name}": size for name, size in _list_files(f"{model.uri}/{FOLDER}").items()}
+    wanted = [path for path in PATHS if path in sizes]
     for path in wanted:
         if sizes[path] > MAX_FILE_BYTES:
             raise BundleError(f"{path} of {model.uri} has {sizes[path]} bytes and {MAX_FILE_BYTES} are allowed")
@@ -283,63 +267,22 @@ def _download_file(uri: str, path: str, workspace: Path) -> bytes:
 
 def _make_bundle(model: Resolved, files: Mapping[str, bytes], cache: BundleCache) -> Bundle:
     """Write the downloaded model into the cache as a bundle."""
-    described = _described(model, files)
-    digest = hashlib.sha256(files[MODEL]).hexdigest()
-    if model.sha256 not in (None, digest):
-        raise BundleError(f"{MODEL} of {model.uri}: sha256 is {digest} and its tag in the registry says {model.sha256}")
     try:
-        text = parse_text(files[MODEL])
-        features = _features(text, described, files)
-        example = read_example(files[EXAMPLE], features) if EXAMPLE in files else []
-        golden_rows = _golden_rows(text, features, example, files)
+        parts = read_logged_model(files, sha256=model.sha256)
     except BundleError as error:
         raise BundleError(f"{model.uri}: {error}") from error
-    folder = cache.folder(model.name, model.version, digest)
+    digest = hashlib.sha256(parts.model_text).hexdigest()
+    folder = cache.folder(model.name, model.version, run_id=model.run_id, sha256=digest)
     try:
         return write_bundle(
             folder,
-            model_text=files[MODEL],
-            features=features,
-            golden_rows=golden_rows,
-            example=example or readable_rows(golden_rows[:EXAMPLE_ROWS], features),
+            **vars(parts),
             name=model.name,
             version=model.version,
             source=model.uri,
             trained_at=model.trained_at,
             run_id=model.run_id,
             code_revision=model.code_revision,
-            profile=files.get(f"{OURS}/{PROFILE}"),
-            catalog=files.get(f"{OURS}/{CATALOG}"),
         )
     except BundleExistsError:  # another process was faster
         return read_bundle(folder)
-
-
-def _described(model: Resolved, files: Mapping[str, bytes]) -> dict[str, Any]:
-    """The MLmodel file. Raises `BundleError` unless it is of a LightGBM booster that was saved as text."""
-    described = yaml.safe_load(files[DESCRIPTION]) if DESCRIPTION in files else {}
-    flavours = described.get("flavors", {}) if isinstance(described, dict) else {}
-    kind = flavours.get("lightgbm", {}).get("model_class", "lightgbm.basic.Booster")
-    if MODEL not in files or "lightgbm" not in flavours or kind != "lightgbm.basic.Booster":
-        found = kind if "lightgbm" in flavours else ", ".join(flavours) or "no MLflow model"
-        raise BundleError(
-            f"{model.uri} is no LightGBM booster saved as text ({MODEL}) but {found}; "
-            "log the booster itself with mlflow.lightgbm.log_model (of an LGBMRanker: its booster_)"
-        )
-    return dict(described)
-
-
-def _features(text: ModelText, described: Mapping[str, Any], files: Mapping[str, bytes]) -> tuple[Feature, ...]:
-    if ours := files.get(f"{OURS}/{FEATURES}"):
-        return read_features(ours)
-    inputs = (described.get("signature") or {}).get("inputs")
-    return foreign_features(text, json.loads(inputs) if inputs else None)
-
-
-def _golden_rows(
-    text: ModelText, features: Sequence[Feature], example: Sequence[dict[str, Value]], files: Mapping[str, bytes]
-) -> NDArray[np.float64]:
-    """The golden rows that training chose; else those of the example and some within what training saw."""
-    if ours := files.get(f"{OURS}/{GOLDEN}"):
-        return decode_rows(ours, len(features))
-    return np.vstack([encoded_rows(example, features), sample_rows(text, features)])

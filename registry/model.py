@@ -8,7 +8,7 @@ from registry.bundle import GOLDEN, MODEL, Bundle, parse_text, read_bundle
 from registry.errors import BundleError
 from registry.golden import check_golden
 from registry.signature import check_features
-from scoring import Engine, EngineKind, ModelText, ModelTextError, NotCompilableError, load_engine
+from scoring import Engine, EngineKind, ModelText, ModelTextError, NotCompilableError, VerificationError, load_engine
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ def load_model(folder: Path, engine: EngineKind = "auto") -> Model:
     not hold, or when the engine asked for cannot score the model.
     """
     bundle = read_bundle(folder)
+    golden = bundle.golden()
     try:
         text = parse_text(bundle.read(MODEL))
         _check_description(bundle, text)
-        loaded = load_engine(text, engine)
-    except (BundleError, ModelTextError, NotCompilableError) as error:
+        loaded = load_engine(text, engine, golden_rows=golden.rows)
+    except (BundleError, ModelTextError, NotCompilableError, VerificationError) as error:
         raise BundleError(f"{folder}: {error}") from error
-    golden = bundle.golden()
     try:
         check_golden(golden, loaded)
     except BundleError as error:

@@ -1,7 +1,8 @@
 """A LightGBM model as a function from rows to scores, exact to the last bit."""
 
-from scoring.engine import Engine, EngineKind, load_engine
-from scoring.errors import NotCompilableError, RowsError
+from scoring.engine import Engine, EngineKind
+from scoring.errors import NotCompilableError, RowsError, StaleTablesError, VerificationError
+from scoring.loading import load_engine
 from scoring.model_text import ModelText, ModelTextError, Tree, parse_model_text
 from scoring.reference import ReferenceEngine
 
@@ -13,7 +14,9 @@ __all__ = [
     "NotCompilableError",
     "ReferenceEngine",
     "RowsError",
+    "StaleTablesError",
     "Tree",
+    "VerificationError",
     "load_engine",
     "parse_model_text",
 ]

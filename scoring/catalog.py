@@ -1,4 +1,4 @@
-"""Known activities, prepared for being ranked in any context: what of a row is known before a request comes is done then.
+"""Known activities, prepared for being ranked in any context: what can be done before a request comes is done then.
 
 A value of one feature rules out leaves of every tree, whatever the other features say. The leaves that are left are a
 bit mask a tree; masks of several features are ANDed; the lowest bit left is the leaf of the row (QuickScorer: Lucchese
@@ -6,21 +6,24 @@ et al., SIGIR 2015). An activity's features give one vector of masks, made once.
 What remains a row is `item & context`, the lowest bits, and the sum in tree order.
 """
 
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scoring import kernels
-from scoring.compiled import CompiledEngine
+from scoring.compiled import CompiledEngine, plain
 from scoring.decisions import Line
 from scoring.engine import Engine
-from scoring.errors import NotCompilableError, RowsError
+from scoring.errors import NotCompilableError, RowsError, VerificationError
 from scoring.reference import check_rows
-from scoring.tables import draw_lines
+from scoring.tables import draw_lines, joined_trees
+from scoring.verification import adversarial_rows
 
 DEFAULT_CATALOG_BYTES: Final = 512 * 2**20
 MAX_LEAVES: Final = 64  # a mask is one word
+_PROOF_CONTEXTS: Final = 20
+_PROOF_ACTIVITIES: Final = 100
 
 Floats = NDArray[np.float64]
 
@@ -43,9 +46,9 @@ class Catalog(Protocol):
     def score(self, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats) -> Floats:
         """Scores of the candidates of several requests, bit for bit those of `Engine.score` for the whole rows.
 
-        `contexts` (requests, features) holds each request's context columns; its other columns are not read. Request r's
-        candidates are `items[offsets[r]:offsets[r + 1]]`: an activity's index, or `~k` for the row `own[k]`, whose
-        context columns are not read. Raises `RowsError` for shapes, and for an item out of range, before anything is scored.
+        `contexts` (requests, features) holds each request's context columns; its other columns are not read. Request
+        r's candidates are `items[offsets[r]:offsets[r + 1]]`: an activity's index, or `~k` for the row `own[k]`, whose
+        context columns are not read. Raises `RowsError` for shapes and for an item out of range, nothing scored.
         """
 
 
@@ -54,16 +57,32 @@ def load_catalog(
 ) -> Catalog:
     """Prepare activities: `rows` (activities, features), whose `context` columns (a mask over features) are not read.
 
-    Masks need a compiled engine, trees of at most 64 leaves and trees x 8 bytes an activity (x 4 up to 32 leaves). Where
-    that cannot be, or `budget_bytes` would not hold it, the rows are kept and scored whole; `reason` says which and why.
+    Masks need a compiled engine, trees of at most 64 leaves and trees x 8 bytes an activity (x 4 up to 32 leaves).
+    Where that cannot be, or `budget_bytes` would not hold it, rows are kept and scored whole; `reason` says why.
     """
     check_rows(rows, engine.features)
     if not isinstance(engine, CompiledEngine):
-        return RowCatalog(engine, rows, context, reason=f"the {engine.name} engine has no masks")
+        return RowCatalog(engine, rows, context, reason=f"the {engine.name} engine has no masks: {engine.reason}")
     try:
-        return MaskCatalog(engine, rows, context, budget_bytes=budget_bytes)
+        catalog = MaskCatalog(engine, rows, context, budget_bytes=budget_bytes)
+        _prove(catalog, engine, rows, context)
     except NotCompilableError as error:
         return RowCatalog(engine, rows, context, reason=str(error))
+    return catalog
+
+
+def _prove(catalog: Catalog, engine: CompiledEngine, rows: Floats, context: NDArray[np.bool_]) -> None:
+    """Score a sample in adversarial contexts both ways; which also compiles the kernel before a request needs it."""
+    contexts = adversarial_rows(engine.model, _PROOF_CONTEXTS)
+    sample = np.linspace(0, max(len(rows) - 1, 0), min(len(rows), _PROOF_ACTIVITIES)).astype(np.int64)
+    offsets = np.arange(_PROOF_CONTEXTS + 1) * len(sample)
+    items = np.tile(sample, _PROOF_CONTEXTS)
+    found = catalog.score(contexts, offsets, items, np.empty((0, engine.features)))
+    expected = engine.score(_in_context(rows[items], contexts, offsets, context))
+    if found.tobytes() != expected.tobytes():
+        raise VerificationError(
+            f"the masks of {np.sum(found != expected)} of {len(items)} candidates score differently"
+        )
 
 
 class RowCatalog:
@@ -82,7 +101,9 @@ class RowCatalog:
         return self._rows.nbytes
 
     def score(self, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats) -> Floats:
-        _check_request(self._engine.features, self.activities, contexts, offsets, items, own)
+        contexts, offsets, items = plain(contexts), plain(offsets), plain(items)
+        _check_shapes(self._engine.features, contexts, offsets, items, own)
+        _check_items(items, self.activities, len(own))
         rows = np.empty((len(items), self._engine.features))
         known = items >= 0
         rows[known] = self._rows[items[known]]
@@ -93,9 +114,7 @@ class RowCatalog:
 class MaskCatalog:
     """Activities as masks of the leaves that their features leave possible."""
 
-    def __init__(
-        self, engine: CompiledEngine, rows: Floats, context: NDArray[np.bool_], *, budget_bytes: int
-    ) -> None:
+    def __init__(self, engine: CompiledEngine, rows: Floats, context: NDArray[np.bool_], *, budget_bytes: int) -> None:
         """Raises `NotCompilableError` for trees of more than 64 leaves and for more bytes than the budget."""
         trees, self._width = engine.model.trees, _mask_width(engine)
         self._engine, self._context = engine, context.copy()
@@ -105,13 +124,13 @@ class MaskCatalog:
         rows_needed = len(rows) + sum(len(line.codes) for line in asked)
         needed = rows_needed * len(trees) * np.dtype(dtype).itemsize + len(trees) * self._width * 8
         if needed > budget_bytes:
-            raise NotCompilableError(f"the masks of {len(rows)} activities need {needed} bytes, {budget_bytes} are allowed")
+            raise NotCompilableError(
+                f"the masks of {len(rows)} activities need {needed} bytes, {budget_bytes} are allowed"
+            )
+        self._split_masks: NDArray[np.uint64]
+        self._values: Floats
         self._split_masks, self._values = kernels.left_masks(
-            np.array([tree.leaves for tree in trees]),
-            np.concatenate([tree.left_child for tree in trees]),
-            np.concatenate([tree.right_child for tree in trees]),
-            np.concatenate([tree.leaf_value for tree in trees]),
-            self._width,
+            np.array([tree.leaves for tree in trees]), *joined_trees(engine.model), self._width
         )
         self._first_split = np.concatenate([[0], np.cumsum([tree.leaves - 1 for tree in trees])])
         self._features = np.array([line.splits.feature for line in asked], dtype=np.int64)
@@ -128,7 +147,9 @@ class MaskCatalog:
         return self._item_masks.nbytes + self._tables.nbytes + self._values.nbytes
 
     def score(self, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats) -> Floats:
-        _check_request(self._engine.features, self.activities, contexts, offsets, items, own)
+        contexts, offsets, items = plain(contexts), plain(offsets), plain(items)
+        _check_shapes(self._engine.features, contexts, offsets, items, own)
+        _check_items(items, self.activities, len(own))
         scores = np.empty(len(items))
         if self.activities:
             mask = np.empty(self._engine.trees, self._item_masks.dtype)
@@ -156,27 +177,25 @@ class MaskCatalog:
     def _table(self, line: Line, dtype: type) -> NDArray[np.unsignedinteger]:
         """Masks of one feature, (classes, trees)."""
         splits = line.splits
-        table = np.full((len(line.codes), self._engine.trees), np.iinfo(dtype).max, dtype)
+        table: NDArray[np.unsignedinteger] = np.full((len(line.codes), self._engine.trees), np.iinfo(dtype).max, dtype)
         masks = self._split_masks[self._first_split[splits.tree] + splits.node]
         kernels.fill_mask_table(line.codes, line.column, line.limit, splits.tree, masks, table)
         return table
 
-    def _context_tables(
-        self, lines: list[Line], dtype: type
-    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
+    def _context_tables(self, lines: list[Line], dtype: type) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         tables = np.concatenate([np.empty(0, dtype), *(self._table(line, dtype).ravel() for line in lines)])
         return tables, np.concatenate([[0], np.cumsum([len(line.codes) for line in lines], dtype=np.int64)])
 
     def _masks(self, rows: Floats, lines: list[Line], dtype: type) -> NDArray[np.unsignedinteger]:
-        masks = np.full((len(rows), self._engine.trees), np.iinfo(dtype).max, dtype)
+        masks: NDArray[np.unsignedinteger] = np.full((len(rows), self._engine.trees), np.iinfo(dtype).max, dtype)
         classes = np.empty(rows.shape, np.uint32)
-        kernels.classify_rows(rows, self._engine.lines, self._scratch(), classes)
+        kernels.classify_rows(plain(rows), self._engine.lines, self._scratch(), classes)
         for line in lines:
             kernels.narrow(masks, self._table(line, dtype), classes, line.splits.feature)
         return masks
 
 
-def _mask_width(engine: CompiledEngine) -> int:
+def _mask_width(engine: CompiledEngine) -> Literal[32, 64]:
     most = max(tree.leaves for tree in engine.model.trees)
     if most > MAX_LEAVES:
         raise NotCompilableError(f"a tree has {most} leaves and a mask holds {MAX_LEAVES}")
@@ -189,14 +208,18 @@ def _in_context(rows: Floats, contexts: Floats, offsets: NDArray[np.int64], cont
     return rows
 
 
-def _check_request(
-    features: int, activities: int, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats
+def _check_shapes(
+    features: int, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats
 ) -> None:
     check_rows(contexts, features)
     check_rows(own, features)
     if offsets.dtype != np.int64 or items.dtype != np.int64 or offsets.ndim != 1 or items.ndim != 1:
         raise RowsError(f"offsets are {offsets.dtype} and items {items.dtype}; allowed are vectors of int64")
     if len(offsets) != len(contexts) + 1 or not kernels.offsets_are_sound(offsets, len(items)):
-        raise RowsError(f"{len(offsets)} offsets for {len(contexts)} requests; allowed are rising ones from 0 to {len(items)}")
-    if not kernels.items_are_within(items, activities, len(own)):
-        raise RowsError(f"an item is outside of the {activities} activities and the {len(own)} rows of the requests' own")
+        problem = f"{len(offsets)} offsets for {len(contexts)} requests and {len(items)} items"
+        raise RowsError(f"{problem}; allowed is one more than requests, never falling, from 0 to the number of items")
+
+
+def _check_items(items: NDArray[np.int64], activities: int, own: int) -> None:
+    if not kernels.items_are_within(items, activities, own):
+        raise RowsError(f"items from {items.min()} to {items.max()}; allowed is {-own} to {activities - 1}")

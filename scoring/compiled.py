@@ -1,32 +1,28 @@
 """The compiled engine: a row becomes byte codes, and codes walk the trees without a branch."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.kernels import LANES, score_rows
+from scoring.kernels import LANES, TILE, score_rows
 from scoring.model_text import ModelText
 from scoring.reference import check_rows
-from scoring.tables import Tables, build_tables, frozen
-
-DEFAULT_BUDGET_BYTES: Final = 256 * 2**20
+from scoring.tables import Tables, frozen
 
 
 class CompiledEngine:
-    """A model as tables of codes and nodes. `reason` says why this engine serves it."""
+    """A model as tables of codes and nodes; `load_engine` makes one that has proved equal to the reference engine."""
 
     name: Final = "compiled"
 
-    def __init__(
-        self, model: ModelText, tables: Tables | None = None, *, budget_bytes: int = DEFAULT_BUDGET_BYTES
-    ) -> None:
-        """Compile the model, or take tables that `open_tables` found for it. Raises `NotCompilableError`."""
+    def __init__(self, model: ModelText, tables: Tables) -> None:
+        """Take the tables that `build_tables` or `open_tables` gave for this very model."""
         self.model = model
-        self.tables = tables or build_tables(model, budget_bytes=budget_bytes)
-        t = frozen(self.tables)
-        self.lines = t[:9]
-        self._nodes = t[9:]
+        self.tables = frozen(tables)
+        self.reason = "not verified"
+        self.lines = self.tables[:9]  # what makes classes and codes of a value, as the kernels take it
+        self._walk = self.tables[9:]
 
     def __repr__(self) -> str:
         return f"CompiledEngine(trees={self.trees}, features={self.features}, bytes_used={self.bytes_used})"
@@ -45,9 +41,16 @@ class CompiledEngine:
 
     def score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         check_rows(rows, self.features)
-        scores = np.empty(rows.shape[0])
-        if scores.size:
-            block = np.empty(max(self.tables.columns, 1), np.uint64)
-            classes = np.empty(self.features * LANES, np.uint64)
-            score_rows(rows, self.lines, self._nodes, classes, block, block.view(np.uint8), scores)
-        return scores
+        count = len(rows)
+        if not count:
+            return np.empty(0)
+        classes = np.empty(self.features * LANES, np.uint64)
+        words = np.empty(self.tables.columns * TILE, np.uint64)
+        scores = np.empty(count + -count % LANES)
+        score_rows(plain(rows), self.lines, self._walk, classes, words, words.view(np.uint8), scores)
+        return scores[:count]
+
+
+def plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array, or a copy where it is strided, unaligned or read-only: for such numba would compile anew."""
+    return array if array.flags.carray else array.copy()

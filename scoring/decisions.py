@@ -42,9 +42,9 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One feature's classes, and the byte codes that answer its splits: split s fails a value of class c, which then
-    goes right, exactly when `codes[c, column[s]] > limit[s]`.
+    """One feature's classes, and the byte codes that answer its splits.
 
+    A value of class c fails split s, that is goes right, exactly when `codes[c, column[s]] > limit[s]`.
     A number's class is the count of `boundaries` below it, NaN's the last one. A category's is `classes[category]`,
     and the last one for whatever is no known category.
     """
@@ -71,14 +71,18 @@ def _numerical_left(splits: Splits, values: Floats) -> NDArray[np.bool_]:
     default_left = (splits.decision_type & DEFAULT_LEFT != 0)[:, None]
     nan = np.isnan(values)
     is_missing = np.where(missing == MISSING_NAN, nan, (missing == MISSING_ZERO) & (nan | (values == 0.0)))
-    return np.where(is_missing, default_left, np.where(nan, 0.0, values) <= splits.threshold[:, None])
+    left: NDArray[np.bool_] = np.where(
+        is_missing, default_left, np.where(nan, 0.0, values) <= splits.threshold[:, None]
+    )
+    return left
 
 
 def _categorical_left(splits: Splits, values: Floats) -> NDArray[np.bool_]:
-    known = (values > -1.0) & (values < 32.0 * splits.bitsets.shape[1])  # -0.5 is truncated to category 0; NaN is not known
+    known = (values > -1.0) & (values < 32.0 * splits.bitsets.shape[1])  # -0.5 is truncated to 0; NaN is not known
     category = np.where(known, values, 0.0).astype(np.int64)[0]
     bits = splits.bitsets[:, category >> 5] >> (category & 31).astype(np.uint32)[None, :] & 1
-    return known & (bits == 1)
+    left: NDArray[np.bool_] = known & (bits == 1)
+    return left
 
 
 def splits_by_feature(trees: Sequence[Tree]) -> list[Splits]:
@@ -127,7 +131,9 @@ def draw_line(splits: Splits) -> Line:
 
 def _categorical_line(splits: Splits) -> tuple[Line, Floats]:
     """A column of 0 (left) and 1 (right) for each split; categories that no split tells apart share a class."""
-    bits = np.unpackbits(splits.bitsets.astype("<u4").view(np.uint8), axis=1, bitorder="little").T  # (categories, splits)
+    bits = np.unpackbits(
+        splits.bitsets.astype("<u4").view(np.uint8), axis=1, bitorder="little"
+    ).T  # (categories, splits)
     everything = np.concatenate([bits, np.zeros((1, len(splits.tree)), np.uint8)])  # the last: no known category
     packed = np.packbits(everything, axis=1)
     rows = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()

@@ -5,9 +5,6 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.model_text import ModelText
-from scoring.reference import ReferenceEngine
-
 EngineKind = Literal["auto", "reference", "compiled"]
 
 
@@ -19,6 +16,10 @@ class Engine(Protocol):
         """`reference` or `compiled`."""
 
     @property
+    def reason(self) -> str:
+        """Why this engine serves the model and not the other."""
+
+    @property
     def features(self) -> int:
         """Columns of a row."""
 
@@ -26,15 +27,12 @@ class Engine(Protocol):
     def trees(self) -> int:
         """Trees whose leaves are added up for a row."""
 
+    @property
+    def bytes_used(self) -> int:
+        """Memory of the engine's own tables."""
+
     def score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores of C-contiguous `(n, features)` rows, bit for bit those of `lightgbm.Booster.predict`.
 
         Raises `RowsError` for any other dtype, layout or width.
         """
-
-
-def load_engine(model_text: ModelText, kind: EngineKind = "auto") -> Engine:
-    """Build the engine of that kind for a validated model; `auto` is the fastest that is exact for it."""
-    if kind == "compiled":
-        raise NotImplementedError("the compiled engine is not there yet")
-    return ReferenceEngine(model_text)

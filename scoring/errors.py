@@ -13,5 +13,5 @@ class StaleTablesError(ValueError):
     """The file does not hold the tables of this model in this format. Build them again."""
 
 
-class VerificationError(ValueError):
-    """Two engines disagree on a row; the message says on which. The engine under test must not serve."""
+class VerificationError(NotCompilableError):
+    """The compiled engine and the reference engine disagree on a row, which the message tells. It must not serve."""

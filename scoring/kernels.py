@@ -4,20 +4,33 @@ Integers that index are unsigned, which spares numba's check for negative indexe
 stays off: the same IEEE additions as LightGBM's, so the same doubles.
 """
 
+# Kernels are called by position: numba has no keyword-only arguments.
+# ruff: noqa: PLR0917
+
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types, uint64
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types, uint8, uint32, uint64
 from numba.extending import intrinsic
 
 LANES: Final = 8  # rows walked side by side, so that their loads overlap
+TILE: Final = 4  # blocks of rows that walk a tree one after the other, while its nodes are in the nearest cache
 BLOCK: Final = 16  # boundaries counted at once
 ZERO_THRESHOLD: Final = float(np.float32(1e-35))
 
 
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls; its machine code is kept where numba finds a place that it may write."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except (OSError, RuntimeError):
+        return njit(nogil=True)(function)
+
+
 @intrinsic
-def lowest_bit(_typing_context: Any, word: Any) -> Any:
+def lowest_bit(_typing_context, word):  # type: ignore[no-untyped-def]
     """Index of the lowest bit that is set; the word's width when none is (LLVM's cttz)."""
 
     def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
@@ -29,9 +42,8 @@ def lowest_bit(_typing_context: Any, word: Any) -> Any:
 
 
 @intrinsic
-def count_below(typing_context: Any, numbers: Any, start: Any, value: Any) -> Any:
+def count_below(_typing_context, numbers, start, value):  # type: ignore[no-untyped-def]
     """How many of `numbers[start:start + 16]` are below the value: one vector comparison, no branch to mispredict."""
-    del typing_context
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -46,19 +58,19 @@ def count_below(typing_context: Any, numbers: Any, start: Any, value: Any) -> An
     return types.uint64(numbers, start, value), generate
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lay_out_nodes(leaves, left, right, leaf_value, code, limit):  # type: ignore[no-untyped-def]
     """Nodes of all trees, each tree's root first and the two children of a split side by side, level by level.
 
-    `left`, `right`, `code` and `limit` are over all splits, `leaf_value` over all leaves, tree by tree.
+    `left`, `right`, `code` and `limit` are over all splits, `leaf_value` over all leaves, tree by tree. A node is one
+    word: the byte of its column in a block of codes (32 bits), the limit above which a code goes right (8), its left
+    child (24); the right child comes next. A leaf is its own left child and has the limit 255.
     """
     total = 0
     for tree in range(leaves.size):
         total += 2 * leaves[tree] - 1
-    node_code = np.zeros(total, np.uint32)
-    node_limit = np.full(total, 255, np.uint8)
-    node_left = np.empty(total, np.uint32)
-    node_value = np.zeros(total, np.float64)
+    nodes = np.empty(total, np.uint64)
+    values = np.zeros(total, np.float64)
     level = np.zeros(total, np.uint32)
     source = np.empty(total, np.int64)
     roots = np.empty(leaves.size, np.uint32)
@@ -71,13 +83,12 @@ def lay_out_nodes(leaves, left, right, leaf_value, code, limit):  # type: ignore
         for node in range(root, root + 2 * leaves[tree] - 1):
             split = source[node]
             if split < 0:
-                node_left[node] = node
-                node_value[node] = leaf_value[first_leaf + ~split]
+                nodes[node] = uint64(node) << uint64(40) | uint64(255) << uint64(32)
+                values[node] = leaf_value[first_leaf + ~split]
                 depths[tree] = max(depths[tree], level[node])
             else:
-                node_code[node] = code[first_split + split]
-                node_limit[node] = limit[first_split + split]
-                node_left[node] = end
+                low = uint64(limit[first_split + split]) << uint64(32) | uint64(code[first_split + split])
+                nodes[node] = uint64(end) << uint64(40) | low
                 source[end] = left[first_split + split]
                 source[end + 1] = right[first_split + split]
                 level[end] = level[end + 1] = level[node] + 1
@@ -85,17 +96,17 @@ def lay_out_nodes(leaves, left, right, leaf_value, code, limit):  # type: ignore
         first_split += leaves[tree] - 1
         first_leaf += leaves[tree]
         root = end
-    return node_code, node_limit, node_left, node_value, roots, depths
+    return nodes, values, roots, depths
 
 
 @njit(nogil=True, forceinline=True)
 def classify(rows, first, lanes, lines, classes):  # type: ignore[no-untyped-def]
     """Classes of each feature's values in `lanes` rows from `first` on; where there are fewer, of the last row again.
 
-    A number's class is the count of boundaries below it, found in two steps: over the last boundary of each block of 16,
-    then within one block. Both levels are padded with infinity to whole blocks, and an infinity comes last, so what is
-    found is never past the end. A category's class is looked up; -0.5 is category 0, as in C. What is NaN, or no known
-    category, has the last class.
+    A number's class is the count of boundaries below it, found in two steps: over the last boundary of each block of
+    16, then within one block. Both levels are padded with infinity to whole blocks, and an infinity comes last, so what
+    is found is never past the end. A category's class is looked up; -0.5 is category 0, as in C. What is NaN, or no
+    known category, has the last class.
     """
     # One function and no helpers: given arrays in a loop, numba would count references to them for each value.
     boundaries, blocks, block_offsets, categories, category_offsets, last_classes, _, _, _ = lines
@@ -113,14 +124,14 @@ def classify(rows, first, lanes, lines, classes):  # type: ignore[no-untyped-def
                     before += uint64(BLOCK) * count_below(blocks, block, value)
                 before += count_below(boundaries, start * uint64(BLOCK) + before, value)
                 found = before if value == value else found  # noqa: PLR0124
-            elif value > -1.0 and value < known:
+            elif known > 0 and value > -1.0 and value < known:
                 found = uint64(categories[uint64(category_offsets[feature]) + uint64(value)])
             classes[feature * LANES + lane] = found
 
 
 @njit(nogil=True, forceinline=True)
 def encode(rows, first, lines, classes, block):  # type: ignore[no-untyped-def]
-    """Write the codes of the `LANES` rows from `first` on into `block`: byte k of word c is row k's code in column c."""
+    """Write the codes of `LANES` rows from `first` on into `block`: byte k of word c is row k's code in column c."""
     classify(rows, first, LANES, lines, classes)
     _, _, _, _, _, last_classes, codes, code_offsets, column_offsets = lines
     for feature in range(last_classes.size):
@@ -145,51 +156,60 @@ def encode(rows, first, lines, classes, block):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, forceinline=True)
-def step(node, lane, bytes_of, node_code, node_limit, node_left):  # type: ignore[no-untyped-def]
-    """One split down for one row, without a branch; a leaf stays where it is."""
-    fails = bytes_of[uint64(node_code[node]) + uint64(lane)] > node_limit[node]
-    return uint64(node_left[node]) + uint64(fails)
+def step(node, byte, nodes, codes):  # type: ignore[no-untyped-def]
+    """Index of the node one split down from `node`, without a branch; a leaf stays where it is."""
+    fact = nodes[node]
+    rest = fact >> uint64(32)
+    return (rest >> uint64(8)) + uint64(codes[byte + uint64(uint32(fact))] > uint8(rest))
 
 
-@njit(cache=True, nogil=True)
-def score_rows(rows, lines, nodes, classes, block, bytes_of, scores):  # type: ignore[no-untyped-def]
-    """Scores of all rows: eight rows at a time walk tree after tree, each level of a tree side by side.
+@kernel
+def score_rows(rows, lines, walk, classes, words, codes, scores):  # type: ignore[no-untyped-def]
+    """Write the rows' scores into `scores`, whose length is that of the rows rounded up to whole blocks.
 
-    `classes`, `block` and its view `bytes_of` are scratch memory of the call.
+    Rows come in tiles of up to `TILE` blocks, so that a tree's nodes are fetched once for them all. The rows of a block
+    walk a tree side by side, one level at a time, as many levels as the tree is deep. `classes`, `words` (the codes of
+    a tile) and its view `codes` are scratch memory of the call.
     """
-    node_code, node_limit, node_left, node_value, roots, depths, divisor = nodes
+    nodes, values, roots, depths, divisor = walk
     count = rows.shape[0]
-    for first in range(0, count, LANES):
-        encode(rows, first, lines, classes, block)
-        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    columns = words.size // TILE
+    scores[:] = 0.0
+    for tile in range(0, count, TILE * LANES):
+        blocks = min(TILE, (count - tile + LANES - 1) // LANES)
+        for block in range(blocks):
+            encode(rows, tile + block * LANES, lines, classes, words[block * columns : (block + 1) * columns])
         for tree in range(roots.size):
-            n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = uint64(roots[tree])
-            for _ in range(depths[tree]):
-                n0 = step(n0, 0, bytes_of, node_code, node_limit, node_left)
-                n1 = step(n1, 1, bytes_of, node_code, node_limit, node_left)
-                n2 = step(n2, 2, bytes_of, node_code, node_limit, node_left)
-                n3 = step(n3, 3, bytes_of, node_code, node_limit, node_left)
-                n4 = step(n4, 4, bytes_of, node_code, node_limit, node_left)
-                n5 = step(n5, 5, bytes_of, node_code, node_limit, node_left)
-                n6 = step(n6, 6, bytes_of, node_code, node_limit, node_left)
-                n7 = step(n7, 7, bytes_of, node_code, node_limit, node_left)
-            s0 += node_value[n0]
-            s1 += node_value[n1]
-            s2 += node_value[n2]
-            s3 += node_value[n3]
-            s4 += node_value[n4]
-            s5 += node_value[n5]
-            s6 += node_value[n6]
-            s7 += node_value[n7]
-        sums = (s0, s1, s2, s3, s4, s5, s6, s7)
-        for lane in range(min(LANES, count - first)):
-            scores[first + lane] = sums[lane] / divisor[0]
+            root = uint64(roots[tree])
+            for block in range(blocks):
+                byte = uint64(block * columns * LANES)
+                n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = root
+                for _ in range(depths[tree]):
+                    n0 = step(n0, byte, nodes, codes)
+                    n1 = step(n1, byte + uint64(1), nodes, codes)
+                    n2 = step(n2, byte + uint64(2), nodes, codes)
+                    n3 = step(n3, byte + uint64(3), nodes, codes)
+                    n4 = step(n4, byte + uint64(4), nodes, codes)
+                    n5 = step(n5, byte + uint64(5), nodes, codes)
+                    n6 = step(n6, byte + uint64(6), nodes, codes)
+                    n7 = step(n7, byte + uint64(7), nodes, codes)
+                row = tile + block * LANES
+                scores[row] += values[n0]
+                scores[row + 1] += values[n1]
+                scores[row + 2] += values[n2]
+                scores[row + 3] += values[n3]
+                scores[row + 4] += values[n4]
+                scores[row + 5] += values[n5]
+                scores[row + 6] += values[n6]
+                scores[row + 7] += values[n7]
+    for row in range(count):
+        scores[row] /= divisor[0]
 
 
 # ---- masks: which leaves of each tree a value leaves possible ----
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def left_masks(leaves, left, right, leaf_value, width):  # type: ignore[no-untyped-def]
     """For each split the leaves of its left subtree as bits, and each tree's leaf values from left to right.
 
@@ -221,7 +241,7 @@ def left_masks(leaves, left, right, leaf_value, width):  # type: ignore[no-untyp
     return masks, values
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_mask_table(codes, column, limit, tree, masks, table):  # type: ignore[no-untyped-def]
     """Rule out in `table` (classes, trees) the leaves that the splits of one feature rule out for each class."""
     for split in range(tree.size):
@@ -230,7 +250,7 @@ def fill_mask_table(codes, column, limit, tree, masks, table):  # type: ignore[n
                 table[row, tree[split]] &= ~table.dtype.type(masks[split])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def classify_rows(rows, lines, scratch, classes):  # type: ignore[no-untyped-def]
     """Classes of every feature, (rows, features)."""
     for row in range(rows.shape[0]):
@@ -239,7 +259,7 @@ def classify_rows(rows, lines, scratch, classes):  # type: ignore[no-untyped-def
             classes[row, feature] = scratch[feature * LANES]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def narrow(masks, table, classes, feature):  # type: ignore[no-untyped-def]
     """AND into each row of `masks` (rows, trees) the row of `table` that its class of the feature has."""
     for row in range(masks.shape[0]):
@@ -247,9 +267,22 @@ def narrow(masks, table, classes, feature):  # type: ignore[no-untyped-def]
             masks[row, tree] &= table[classes[row, feature], tree]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def score_requests(  # type: ignore[no-untyped-def]
-    contexts, offsets, items, features, lines, tables, table_offsets, item_masks, values, width, divisor, classes, mask, scores
+    contexts,
+    offsets,
+    items,
+    features,
+    lines,
+    tables,
+    table_offsets,
+    item_masks,
+    values,
+    width,
+    divisor,
+    classes,
+    mask,
+    scores,
 ):
     """Scores of several requests' activities: context mask, item masks, lowest bits, leaf values, sums.
 
@@ -284,7 +317,7 @@ def score_requests(  # type: ignore[no-untyped-def]
                 scores[first + lane] = sums[lane] / divisor[0]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def offsets_are_sound(offsets, end):  # type: ignore[no-untyped-def]
     """Whether they never fall, from 0 to `end`."""
     sound = offsets[0] == 0 and offsets[-1] == end
@@ -293,7 +326,7 @@ def offsets_are_sound(offsets, end):  # type: ignore[no-untyped-def]
     return sound
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def items_are_within(items, activities, own):  # type: ignore[no-untyped-def]
     """Whether each is an index below `activities`, or `~k` with k below `own`."""
     sound = True

@@ -25,9 +25,12 @@ class ReferenceEngine:
 
     name: Final = "reference"
 
-    def __init__(self, model: ModelText | bytes) -> None:
+    bytes_used: Final = 0  # LightGBM does not tell
+
+    def __init__(self, model: ModelText | bytes, *, reason: str = "asked for") -> None:
         """Load the model; raises `ModelTextError` when we or LightGBM refuse the text."""
         self.model = model if isinstance(model, ModelText) else parse_model_text(model)
+        self.reason = reason
         self._library = _library()
         self._booster = ctypes.c_void_p()
         iterations = ctypes.c_int()

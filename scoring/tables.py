@@ -17,6 +17,7 @@ from scoring.model_text import ModelText
 
 FORMAT: Final = 1
 _MAGIC: Final = b"frontrow tables\n"
+_DIGEST_END: Final = len(_MAGIC) + 64 + 1
 _ALIGNMENT: Final = 64
 
 # Objectives whose `ConvertOutput` is the identity. The others have the reference engine.
@@ -26,7 +27,7 @@ UNTRANSFORMED: Final = frozenset(
 
 
 class Tables(NamedTuple):
-    """Everything that scoring a row needs. `offsets`-like arrays have one element more than there are features or trees.
+    """Everything that scoring a row needs. Arrays of offsets have one element more than there are features.
 
     Features that no split asks about have no columns. A block of codes holds `LANES` rows: the code of column c and row
     k at byte `c * LANES + k`.
@@ -41,10 +42,8 @@ class Tables(NamedTuple):
     codes: NDArray[np.uint8]  # of all features: (classes, columns), row by row
     code_offsets: NDArray[np.int64]
     column_offsets: NDArray[np.int64]
-    node_code: NDArray[np.uint32]  # byte of the node's column in a block, for its first row
-    node_limit: NDArray[np.uint8]  # a code above goes right; 255 in a leaf
-    node_left: NDArray[np.uint32]  # the right child is the next node; a leaf is its own left child
-    node_value: NDArray[np.float64]  # of a leaf
+    nodes: NDArray[np.uint64]  # see `kernels.lay_out_nodes`
+    values: NDArray[np.float64]  # of the nodes that are leaves
     roots: NDArray[np.uint32]
     depths: NDArray[np.uint32]
     divisor: NDArray[np.float64]  # (1,): trees of a random forest, else 1
@@ -56,13 +55,6 @@ class Tables(NamedTuple):
     @property
     def columns(self) -> int:
         return int(self.column_offsets[-1])
-
-
-class Compiled(NamedTuple):
-    """Tables and the lines they were made from; the lines are what a catalog's masks are made from."""
-
-    tables: Tables
-    lines: list[Line]
 
 
 def build_tables(model: ModelText, *, budget_bytes: int) -> Tables:
@@ -87,6 +79,9 @@ def _assemble(model: ModelText, lines: list[Line], budget_bytes: int) -> Tables:
     columns = _offsets([line.codes.shape[1] if line else 0 for line in parts])
     if columns[-1] * LANES >= 2**32:
         raise NotCompilableError(f"{columns[-1]} columns of codes do not fit 32 bits")
+    nodes = sum(2 * tree.leaves - 1 for tree in model.trees)
+    if nodes >= 2**24:
+        raise NotCompilableError(f"{nodes} nodes do not fit 24 bits")
     boundaries = [_padded(line.boundaries) if line else np.empty(0) for line in parts]
     tables = Tables(
         boundaries=_joined(boundaries, np.float64),
@@ -106,7 +101,7 @@ def _assemble(model: ModelText, lines: list[Line], budget_bytes: int) -> Tables:
     return frozen(tables)
 
 
-def _nodes(model: ModelText, lines: list[Line], columns: NDArray[np.int64]) -> dict[str, Any]:
+def _nodes(model: ModelText, lines: list[Line], columns: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     first = _offsets([tree.leaves - 1 for tree in model.trees])
     code = np.zeros(first[-1], np.uint32)
     limit = np.zeros(first[-1], np.uint8)
@@ -114,29 +109,29 @@ def _nodes(model: ModelText, lines: list[Line], columns: NDArray[np.int64]) -> d
         places = first[line.splits.tree] + line.splits.node
         code[places] = (columns[line.splits.feature] + line.column) * LANES
         limit[places] = line.limit
-    leaves = np.array([tree.leaves for tree in model.trees])
-    node_code, node_limit, node_left, node_value, roots, depths = lay_out_nodes(
-        leaves,
-        np.concatenate([tree.left_child for tree in model.trees]),
-        np.concatenate([tree.right_child for tree in model.trees]),
-        np.concatenate([tree.leaf_value for tree in model.trees]),
-        code,
-        limit,
+    left, right, leaf_value = joined_trees(model)
+    laid_out = lay_out_nodes(np.array([tree.leaves for tree in model.trees]), left, right, leaf_value, code, limit)
+    return dict(zip(("nodes", "values", "roots", "depths"), laid_out, strict=True))
+
+
+def joined_trees(model: ModelText) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Left children, right children and leaf values of all trees, one after the other."""
+    trees = model.trees
+    return (
+        np.concatenate([tree.left_child for tree in trees]),
+        np.concatenate([tree.right_child for tree in trees]),
+        np.concatenate([tree.leaf_value for tree in trees]),
     )
-    return {
-        "node_code": node_code,
-        "node_limit": node_limit,
-        "node_left": node_left,
-        "node_value": node_value,
-        "roots": roots,
-        "depths": depths,
-    }
 
 
 def _padded(boundaries: NDArray[np.float64]) -> NDArray[np.float64]:
     """Whole blocks of blocks, with at least one infinity at the end."""
     whole = BLOCK * BLOCK
-    return np.concatenate([boundaries, np.full(whole - boundaries.size % whole, np.inf)]) if boundaries.size else boundaries
+    return (
+        np.concatenate([boundaries, np.full(whole - boundaries.size % whole, np.inf)])
+        if boundaries.size
+        else boundaries
+    )
 
 
 def _offsets(lengths: list[int]) -> NDArray[np.int64]:
@@ -154,7 +149,7 @@ def frozen(tables: Tables) -> Tables:
     return tables
 
 
-# ---- the file ----
+# ---- the file: a magic line, the digest of all that follows it, a line of JSON, and the arrays ----
 
 
 def write_tables(path: Path, tables: Tables, *, sha256: str) -> None:
@@ -165,12 +160,12 @@ def write_tables(path: Path, tables: Tables, *, sha256: str) -> None:
         body.extend(bytes(-len(body) % _ALIGNMENT))
         arrays.append({"name": name, "dtype": array.dtype.str, "length": array.size, "at": len(body)})
         body.extend(array.tobytes())
-    facts = {"format": FORMAT, "model": sha256, "body": hashlib.sha256(body).hexdigest(), "arrays": arrays}
-    header = _MAGIC + json.dumps(facts).encode() + b"\n"
-    header += bytes(-len(header) % _ALIGNMENT)
+    header = json.dumps({"format": FORMAT, "model": sha256, "arrays": arrays}).encode()
+    header += b" " * (-(_DIGEST_END + len(header) + 1) % _ALIGNMENT) + b"\n"
+    digest = hashlib.sha256(header + body).hexdigest().encode()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(header + body)
+        temporary.write_bytes(_MAGIC + digest + b"\n" + header + body)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -180,29 +175,18 @@ def open_tables(path: Path, *, sha256: str) -> Tables:
     """Map a file of tables. Raises `StaleTablesError` when it is not whole, of another format or of another model."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise StaleTablesError(f"{path.name} is empty")
+        if size <= _DIGEST_END:
+            raise StaleTablesError(f"{path.name} has {size} bytes, which is no file of tables")
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    facts, start = _facts(content, path.name)
-    for name, found, wanted in (("format", facts.get("format"), FORMAT), ("model", facts.get("model"), sha256)):
-        if found != wanted:
-            raise StaleTablesError(f"{path.name} has {name} {found!r} and {wanted!r} is wanted")
-    if hashlib.sha256(memoryview(content)[start:]).hexdigest() != facts["body"]:
-        raise StaleTablesError(f"{path.name} is damaged: its {size - start} bytes do not have the digest it names")
+    digest = hashlib.sha256(memoryview(content)[_DIGEST_END:]).hexdigest().encode()
+    if content[:_DIGEST_END] != _MAGIC + digest + b"\n":
+        raise StaleTablesError(f"{path.name} is damaged: its {size} bytes do not have the digest it names")
+    start = content.find(b"\n", _DIGEST_END) + 1
+    facts = json.loads(content[_DIGEST_END:start])
+    for name, wanted in (("format", FORMAT), ("model", sha256)):
+        if facts[name] != wanted:
+            raise StaleTablesError(f"{path.name} has {name} {facts[name]} and {wanted} is wanted")
     return Tables(**{
         entry["name"]: np.frombuffer(content, dtype=entry["dtype"], count=entry["length"], offset=start + entry["at"])
         for entry in facts["arrays"]
     })  # fmt: skip
-
-
-def _facts(content: mmap.mmap, name: str) -> tuple[dict[str, Any], int]:
-    end = content.find(b"\n", len(_MAGIC))
-    if content[: len(_MAGIC)] != _MAGIC or end < 0:
-        raise StaleTablesError(f"{name} is not a file of tables")
-    try:
-        facts = json.loads(content[len(_MAGIC) : end])
-    except ValueError:
-        raise StaleTablesError(f"{name} has a damaged header") from None
-    if not isinstance(facts, dict) or {"format", "model", "body", "arrays"} - facts.keys():
-        raise StaleTablesError(f"{name} has a damaged header")
-    return facts, end + 1 + (-(end + 1)) % _ALIGNMENT

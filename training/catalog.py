@@ -5,32 +5,34 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 
 from registry import Feature
 from training.errors import TableError
-from training.tables import is_text
+from training.tables import plain_texts, read_arrow
+
+
+def catalog_columns(path: Path) -> frozenset[str]:
+    """Name the columns of a catalog: whatever of them is a feature belongs to activities."""
+    return frozenset(read_arrow(path, "parquet").column_names)
 
 
 def check_catalog(path: Path, features: Sequence[Feature]) -> None:
     """Raise `TableError` unless the catalog has unique text ids and its features are of the model's kinds."""
-    try:
-        catalog = pyarrow.parquet.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise TableError(path, [f"not readable as parquet: {error}"]) from error
-    if "id" not in catalog.column_names or not is_text(catalog["id"].type):
+    read = read_arrow(path, "parquet")
+    catalog = {name: plain_texts(read[name]) for name in read.column_names}
+    if "id" not in catalog or not pa.types.is_string(catalog["id"].type):
         raise TableError(path, ["there must be a column 'id' of texts"])
     faults = []
-    rows, ids = catalog.num_rows, pc.count_distinct(catalog["id"]).as_py()
+    rows, ids = read.num_rows, pc.count_distinct(catalog["id"]).as_py()
     if ids != rows:
         faults.append(f"column 'id' has {ids:,} different texts in {rows:,} rows")
     activity = [feature for feature in features if feature.role == "activity"]
-    known = [feature for feature in activity if feature.name in catalog.column_names]
+    known = [feature for feature in activity if feature.name in catalog]
     if activity and not known:
         faults.append("none of the model's activity features is a column")
     for feature in known:
         kind = catalog[feature.name].type
-        if is_text(kind) != (feature.type == "category"):
+        if pa.types.is_string(kind) != (feature.type == "category"):
             faults.append(f"column {feature.name!r} holds {kind} and the model wants a {feature.type}")
     if faults:
         raise TableError(path, faults)

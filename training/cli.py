@@ -81,14 +81,14 @@ def train(
     """  # noqa: D301 click reads the \b
     with _spoken_errors():
         from registry.uri import parse_uri
-        from training.catalog import check_catalog
+        from training.catalog import catalog_columns, check_catalog
         from training.features import infer_features
         from training.tables import Columns, read_table
 
         parse_uri(f"models:/{name}@{alias}")  # a name that nobody could load by is refused before the work
         columns = Columns(query_column, label_column, time_column, ignore)
         learn = read_table(table, columns=columns, form=form)
-        features = infer_features(learn, context)
+        features = infer_features(learn, context, catalog=catalog_columns(catalog) if catalog else ())
         tested = read_table(test, columns=columns, form=form, width=len(features)) if test else None
         if catalog:
             check_catalog(catalog, features)

@@ -1,6 +1,6 @@
 """Model features from a table: their roles, types and categories, and rows as the model sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,20 +11,27 @@ from numpy.typing import NDArray
 
 from registry import Feature, Value
 from training.errors import TableError
-from training.tables import RankingTable, is_text
+from training.tables import RankingTable
 
 
-def infer_features(table: RankingTable, context: Sequence[str] | None = None) -> tuple[Feature, ...]:
+def infer_features(
+    table: RankingTable, context: Sequence[str] | None = None, *, catalog: Collection[str] = ()
+) -> tuple[Feature, ...]:
     """List the features of a table, in the order of its columns.
 
     Texts are categories, in sorted order. `context` names the features that are the same for all candidates of a
-    request; when None they are the columns of a named table that never vary within a query and do between queries.
+    request; when None they are the columns of a named table that never vary within a query and do between queries,
+    without those of the `catalog`: a city that was searched for is still a property of the activities found there.
 
     Raises `TableError` when a named context column is missing or varies within a query.
     """
     if context is not None:
         _check_context(table, context)
-    return tuple(_feature(table, name, context) for name in table.columns.column_names)
+        return tuple(_feature(table, name, is_context=name in context) for name in table.columns.column_names)
+    return tuple(
+        _feature(table, name, is_context=table.named and name not in catalog and _is_context(table, name))
+        for name in table.columns.column_names
+    )
 
 
 def encode(table: RankingTable, features: Sequence[Feature]) -> NDArray[np.float64]:
@@ -58,12 +65,11 @@ def _readable_row(row: Sequence[float], features: Sequence[Feature]) -> dict[str
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _feature(table: RankingTable, name: str, context: Sequence[str] | None) -> Feature:
+def _feature(table: RankingTable, name: str, *, is_context: bool) -> Feature:
     column = table.columns[name]
-    is_context = table.named and _is_context(table, name) if context is None else name in context
     role: Literal["context", "activity"] = "context" if is_context else "activity"
-    if is_text(column.type):
-        return Feature(name, role, "category", tuple(sorted(set(_texts(column).drop_null().to_pylist()))))
+    if pa.types.is_string(column.type):
+        return Feature(name, role, "category", tuple(sorted(pc.unique(column.drop_null()).to_pylist())))
     if pa.types.is_boolean(column.type):
         return Feature(name, role, "boolean", None)
     return Feature(name, role, "integer" if pa.types.is_integer(column.type) else "number", None)
@@ -98,23 +104,15 @@ def _varying_queries(table: RankingTable, name: str) -> NDArray[np.bool_]:
 def _codes(column: Any) -> NDArray[np.int64]:
     """Equal numbers for equal values; missing is a value of its own."""
     combined = pc.fill_null(column, float("nan")) if pa.types.is_floating(column.type) else column
-    encoded = combined.combine_chunks()
-    if not pa.types.is_dictionary(encoded.type):
-        encoded = encoded.dictionary_encode()
+    encoded = combined.combine_chunks().dictionary_encode()
     return np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _texts(column: Any) -> Any:
-    """As Arrow strings; the empty text is a missing one."""
-    texts = column.cast(pa.string())
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def _encode_column(table: RankingTable, feature: Feature) -> NDArray[np.float64]:
     column = table.columns[feature.name]
     if feature.categories is not None:
-        column = pc.index_in(_texts(column), value_set=pa.array(feature.categories, pa.string()))
-    elif is_text(column.type):
+        column = pc.index_in(column.cast(pa.string()), value_set=pa.array(feature.categories, pa.string()))
+    elif pa.types.is_string(column.type):
         raise TableError(table.path, [f"feature {feature.name!r} holds texts and the model wants a {feature.type}"])
     return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy())
 

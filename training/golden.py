@@ -6,7 +6,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_ROWS = 1_024
+MAX_ROWS = 2_048
 BLOCK_ROWS = 65_536  # bounds the memory of pred_leaf: rows x trees x 8 bytes
 
 

@@ -126,11 +126,8 @@ def _in_query_order(path: Path, parts: _Parts, *, named: bool) -> RankingTable:
 
 
 def _read_named(path: Path, columns: Columns, form: Format) -> _Parts:
-    table = _read_arrow(path, form)
+    table = read_arrow(path, form)
     names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]  # a pandas index
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise TableError(path, [f"column {name!r} appears {names.count(name)} times" for name in repeated])
     needed = [columns.query, columns.label, *([columns.time] if columns.time else []), *columns.ignore]
     if missing := [name for name in needed if name not in names]:
         raise TableError(path, [f"column {name!r} is missing; there are: {', '.join(names)}" for name in missing])
@@ -138,7 +135,7 @@ def _read_named(path: Path, columns: Columns, form: Format) -> _Parts:
     if not features:
         raise TableError(path, ["no feature column is left beside " + ", ".join(repr(name) for name in needed)])
     return _Parts(
-        features=table.select(features),
+        features=pa.table({name: plain_texts(table[name]) for name in features}),
         labels=_numbers(path, table, columns.label),
         queries=_numbered(table[columns.query]),
         times=None if columns.time is None else _numbers(path, table, columns.time),
@@ -146,11 +143,16 @@ def _read_named(path: Path, columns: Columns, form: Format) -> _Parts:
     )
 
 
-def _read_arrow(path: Path, form: Format) -> pa.Table:
+def read_arrow(path: Path, form: Format) -> pa.Table:
+    """Read parquet or CSV; raises `TableError` when it is neither or a column name appears twice."""
     try:
-        return pyarrow.parquet.read_table(path) if form == "parquet" else _read_csv(path)
+        table = pyarrow.parquet.ParquetFile(path).read() if form == "parquet" else _read_csv(path)
     except pa.ArrowInvalid as error:
-        raise TableError(path, [f"not readable as {form}: {error}"]) from error
+        raise TableError(path, [f"not readable as {form}: {str(error).splitlines()[0]}"]) from error
+    names = table.column_names
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise TableError(path, [f"column {name!r} appears {names.count(name)} times" for name in repeated])
+    return table
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -165,6 +167,17 @@ def _read_csv(path: Path) -> pa.Table:
     )
 
 
+def plain_texts(column: Any) -> Any:
+    """Give a column of texts, or of a dictionary of anything, as strings with the empty one missing; others as is."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type).cast(pa.string())
+    elif pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.string())
+    if not pa.types.is_string(column.type):
+        return column
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
 def _numbers(path: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
     column = table[name]
     if pa.types.is_temporal(column.type):
@@ -177,6 +190,8 @@ def _numbers(path: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
 
 def _numbered(column: Any) -> NDArray[np.int64]:
     """Values numbered by first appearance, -1 for missing ones."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     encoded = column.combine_chunks().dictionary_encode()
     return np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
@@ -331,7 +346,7 @@ def _feature_faults(name: str, column: Any) -> Iterator[str]:
         yield f"column {name!r} needs a name without spaces and any of , : [ ] {{ }} \" (LightGBM's limits)"
     if column.null_count == len(column):
         yield f"column {name!r} has no value in any of its {len(column):,} rows; leave it out (--ignore)"
-    elif is_text(column.type):
+    elif pa.types.is_string(column.type):
         if (kinds := pc.count_distinct(column).as_py()) > MAX_CATEGORIES:
             yield f"column {name!r} holds {kinds:,} different texts, which is an identifier; leave it out (--ignore)"
     elif pa.types.is_floating(column.type):
@@ -342,16 +357,6 @@ def _feature_faults(name: str, column: Any) -> Iterator[str]:
             yield f"column {name!r} is infinite in {_rows(infinite)}"
     elif not (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type)):
         yield f"column {name!r} holds {column.type}, which is no feature; leave it out (--ignore)"
-
-
-def is_text(kind: Any) -> bool:
-    """Whether a column of this Arrow type is a category: texts, or a dictionary of anything."""
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_dictionary(kind)
-    )
 
 
 def _rows(wrong: NDArray[np.bool_]) -> str:

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from features import Event
+from features import KINDS, Event
 from features.events import Kind, activity_key, visitor_key
-from features.history import KINDS, unpack
+from features.history import unpack
 from features.stores.memory import MemoryStore
 
 
@@ -44,15 +44,20 @@ def line(ago_ms: int, activity: str = "A1", kind: Kind = "view") -> tuple[int, s
 
 
 class FakeStore(MemoryStore):
-    """A memory store whose fetches take `delay_seconds`, raise `error`, or give `answer`."""
+    """A memory store whose fetches take `delay_seconds`, raise `error`, or give `answer`; appends take their time too."""
 
     def __init__(self) -> None:
         super().__init__()
         self.delay_seconds = 0.0
+        self.append_seconds = 0.0
         self.error: Exception | None = None
         self.answer: list[bytes | None] | None = None
         self.fetches: list[Sequence[bytes]] = []
         self.cancelled = 0
+
+    async def append(self, events: Sequence[Event]) -> None:
+        await asyncio.sleep(self.append_seconds)
+        await super().append(events)
 
     async def fetch(self, visitors: Sequence[bytes]) -> list[bytes | None]:
         self.fetches.append(visitors)

@@ -19,7 +19,7 @@ BINARY = shutil.which("redis-server")
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 class RedisServer:
@@ -55,7 +55,7 @@ class RedisServer:
     def calls(self, command: str) -> int:
         """How often the server ran a command, as it counted."""
         with Redis(port=self.port) as client:
-            return client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
+            return int(client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
     def client(self) -> Redis:
         return Redis(port=self.port)
@@ -76,6 +76,7 @@ class SlowProxy:
 
     def __init__(self, server: RedisServer) -> None:
         self.delay_seconds = 0.0
+        self.answered = asyncio.Event()  # the server has, and the answer is on its way
         self._port = server.port
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,6 +89,7 @@ class SlowProxy:
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, late: bool) -> None:
         while data := await source.read(65536):
             if late:
+                self.answered.set()
                 await asyncio.sleep(self.delay_seconds)
             sink.write(data)
             await sink.drain()

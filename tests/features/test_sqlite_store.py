@@ -1,6 +1,5 @@
 import asyncio
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -56,10 +55,12 @@ async def test_a_history_survives_the_end_of_its_process(path: Path, clock: Cloc
 async def test_processes_that_append_at_the_same_time_lose_nothing(path: Path, clock: Clock) -> None:
     store = SqliteStore(path, clock=clock)
     children = [
-        subprocess.Popen([sys.executable, "-c", APPENDING, path, str(start), str(clock.ms)], cwd=HOUSE)
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", APPENDING, path, str(start), str(clock.ms), cwd=HOUSE
+        )
         for start in (0, 20)
     ]
-    assert [await asyncio.to_thread(child.wait, 60) for child in children] == [0, 0]
+    assert [await asyncio.wait_for(child.wait(), 60) for child in children] == [0, 0]
     (value,) = await store.fetch([ANNA])
     await store.close()
     assert readable(value, "anna", clock) == [line(number, f"A{number}") for number in range(39, -1, -1)]
@@ -102,12 +103,11 @@ async def test_histories_past_their_time_to_live_leave_the_file(sqlite: SqliteSt
     connection.close()
 
 
-async def test_a_visitor_who_is_deleted_leaves_no_bytes_in_the_database(
-    sqlite: SqliteStore, path: Path, clock: Clock
-) -> None:
-    await sqlite.append([event(clock, visitor="anna"), event(clock, visitor="ben")])
-    await sqlite.delete(ANNA)
-    await sqlite.close()
+async def test_a_visitor_who_is_deleted_leaves_no_bytes_in_the_file(path: Path, clock: Clock) -> None:
+    store = SqliteStore(path, clock=clock)
+    await store.append([event(clock, visitor="anna"), event(clock, visitor="ben")])
+    await store.delete(ANNA)
+    await store.close()
     remaining = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert visitor_key("ben") in remaining
     assert ANNA not in remaining

@@ -164,16 +164,19 @@ WRAPPED = b"flavors:\n  lightgbm: {data: model.pkl, model_class: lightgbm.sklear
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("model.lgb"), r"is no LightGBM booster saved as text \(model\.lgb\) but lightgbm\.basic\.Booster"),
+        (without("model.lgb"), r"/\d+: there is no LightGBM booster saved as text \(model\.lgb\) but lightgbm"),
         (without("MLmodel"), "but no MLflow model"),
         (with_file("MLmodel", PICKLED), "but python_function, sklearn"),
         (with_file("MLmodel", WRAPPED), r"but lightgbm\.sklearn\.LGBMRanker; .* its booster_"),
-        (with_file("MLmodel", b"- a\n- list\n"), "but no MLflow model"),
-        (with_file("MLmodel", b"flavors: [lightgbm"), "MLmodel"),
-        (with_file("MLmodel", b"flavors: !!python/object/apply:os.system ['true']"), "MLmodel"),
+        (with_file("MLmodel", b"- a\n- list\n"), "MLmodel: Expected `object`, got `array`"),
+        (with_file("MLmodel", b"flavors: [lightgbm"), "MLmodel: while parsing"),
+        (
+            with_file("MLmodel", b"flavors: !!python/object/apply:os.system ['true']"),
+            "MLmodel: could not determine a constructor",
+        ),
         (with_file("model.lgb", b"tree\nversion=v4\n"), r"models:/refused/\d+: model\.lgb: "),
         (with_file("frontrow/features.json", b"[]"), "5 features and the feature list 0"),
-        (with_file("frontrow/features.json", b"{"), r"features\.json: Input data was truncated"),
+        (with_file("frontrow/features.json", b"["), r"features\.json: Input data was truncated"),
         (with_file("frontrow/golden.json", b'{"rows": [[1]]}'), "row 0 has 1 values and the model 5 features"),
         (features_with(name="day"), "feature 0 is 'days_to_trip' in the model and 'day' in the feature list"),
     ],
@@ -198,7 +201,7 @@ def test_a_download_without_the_tagged_digest_is_refused(
 ) -> None:
     register(client, "swapped", files, tags_of(files) | {"sha256": "0" * 64})
     with pytest.raises(
-        BundleError, match=r"model\.lgb of models:/swapped/1: sha256 is \w{64} and its tag .* says 0{64}"
+        BundleError, match=r"models:/swapped/1: sha256 of model\.lgb is \w{64} and its tag .* says 0{64}"
     ):
         fetch_here("models:/swapped/1")
 

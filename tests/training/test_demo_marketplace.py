@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
 
-from training.catalog import check_catalog
+from training.catalog import catalog_columns, check_catalog
 from training.demo import ACTIVITY, CITIES, CONTEXT, NOT_FEATURES, VARIANTS, Size, make_marketplace, variant_features
 from training.features import infer_features
 from training.metrics import summary
@@ -72,6 +72,7 @@ def test_most_offers_are_ignored_and_some_are_booked(market: RankingTable) -> No
 
 def test_context_is_what_a_session_shares_and_the_rest_is_in_the_catalog(folder: Path, market: RankingTable) -> None:
     features = infer_features(market, CONTEXT)
+    assert infer_features(market, catalog=catalog_columns(folder / "catalog.parquet")) == features
     assert tuple(feature.name for feature in features) == (*CONTEXT, *ACTIVITY)
     check_catalog(folder / "catalog.parquet", features)
     catalog = pyarrow.parquet.read_table(folder / "catalog.parquet")

@@ -125,6 +125,25 @@ def test_a_query_longer_than_lightgbm_takes_is_refused(tmp_path: Path) -> None:
     assert "starts in row 2 has 10,001 rows" in refused(csv(tmp_path, "query,label,price\n0,1,1\n" + rows))
 
 
+def test_texts_of_any_arrow_kind_are_categories(tmp_path: Path) -> None:
+    kinds = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+    plain = read_table(write(tmp_path, "plain.parquet", sessions()))
+    for place, kind in enumerate(kinds):
+        changed = sessions().set_column(4, "kind", sessions()["kind"].cast(kind))
+        table = read_table(write(tmp_path, f"{place}.parquet", changed))
+        assert infer_features(table) == infer_features(plain)
+
+
+def test_a_query_that_is_not_a_number_is_a_missing_query(tmp_path: Path) -> None:
+    table = pa.table({"query": [1.0, 1.0, float("nan")], "label": [1, 0, 0], "price": [1, 2, 3]})
+    assert "column 'query' is missing in row 3" in refused(write(tmp_path, "a.parquet", table))
+
+
+def test_a_name_that_a_parquet_file_has_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.table([[1, 1], [1, 0], [1, 2], [1, 2]], names=["query", "label", "price", "price"])
+    assert "column 'price' appears 2 times" in refused(write(tmp_path, "a.parquet", table))
+
+
 def test_a_file_that_is_not_parquet_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     path.write_text(GOOD)

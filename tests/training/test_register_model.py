@@ -43,7 +43,7 @@ def folder(registered: Registered, tracking_uri: str, tmp_path_factory: pytest.T
 def test_serving_fetches_verifies_and_loads_what_training_registered(
     registered: Registered, trained: Trained, tracking_uri: str, tmp_path: Path
 ) -> None:
-    got = fetch("models:/shown@challenger", cache=tmp_path, tracking_uri=tracking_uri, timeout_seconds=60)
+    got = fetch("models:/shown@challenger", cache=tmp_path, tracking_uri=tracking_uri, timeout_seconds=90)
     model = load_model(got.folder)
     assert model.bundle.version == registered.version
     assert model.bundle.features == trained.features

@@ -33,6 +33,12 @@ def test_named_context_wins_over_looking(table: RankingTable) -> None:
     assert roles["days"] == "activity"
 
 
+def test_what_the_catalog_knows_belongs_to_activities(table: RankingTable) -> None:
+    roles = {feature.name: feature.role for feature in infer_features(table, catalog=["days", "price"])}
+    assert roles["device"] == "context"
+    assert roles["days"] == "activity"
+
+
 def test_context_that_varies_within_a_query_is_refused(table: RankingTable) -> None:
     with pytest.raises(
         TableError, match="'price' varies within 40 of 40 queries, first in the one that starts in row 1"

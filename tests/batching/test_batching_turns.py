@@ -1,0 +1,287 @@
+"""Who is scored when: an idle scorer at once, classes in order, lanes by their scoring time."""
+
+import pytest
+from batching_world import COST, World, refused
+
+from batching import (
+    Cost,
+    DeadlineOutOfReach,
+    DispatchReason,
+    Expired,
+    Limits,
+    Outcome,
+    Overloaded,
+    Priority,
+    QueueFull,
+    UnknownLane,
+)
+
+
+def test_an_idle_scorer_starts_at_once(world: World):
+    world.submit(1)
+    assert world.executor.busy
+    assert world.loop.time() == 0.0
+    world.finish()
+    assert world.reports[0].reason is DispatchReason.IDLE
+
+
+def test_what_arrives_in_one_turn_of_the_loop_is_scored_together(world: World):
+    calls = [world.submit_later(1) for _ in range(3)]
+    world.settle()
+    assert world.dispatched() == [call.number for call in calls]
+
+
+def test_requests_gather_while_the_scorer_is_busy_and_go_together_when_it_is_free(world: World):
+    world.submit(1)
+    calls = [world.submit(2) for _ in range(4)]
+    assert len(world.batches) == 1
+    world.finish()
+    assert world.dispatched() == [call.number for call in calls]
+    world.finish()
+    report = world.reports[1]
+    assert (report.rows, report.requests, report.reason) == (8, 4, DispatchReason.GATHERED)
+    assert report.queue_seconds == pytest.approx([COST.seconds(1)] * 4)
+    assert report.score_seconds == pytest.approx(COST.seconds(8))
+
+
+def test_the_answer_says_how_it_came_about(world: World):
+    world.submit(1)
+    call = world.submit(2)
+    world.submit(3)
+    world.finish_all()
+    scored = call.answer
+    assert scored.queue_seconds == pytest.approx(COST.seconds(1))
+    assert scored.score_seconds == pytest.approx(COST.seconds(5))
+    assert (scored.batch_rows, scored.batch_requests) == (5, 2)
+
+
+def test_higher_classes_go_first_and_a_class_is_served_in_order(world: World):
+    world.submit(16)
+    order = [Priority.SHEDDABLE, Priority.NORMAL, Priority.CRITICAL, Priority.NORMAL, Priority.CRITICAL]
+    calls = [world.submit(1, priority=priority) for priority in order]
+    assert world.stats().waiting_by_class == (2, 2, 1)
+    world.finish()
+    assert world.dispatched() == [calls[place].number for place in (2, 4, 1, 3, 0)]
+
+
+def test_a_batch_never_has_requests_of_two_lanes(world: World):
+    world.submit(1)
+    calls = [world.submit(1, lane=lane) for lane in ("control", "treatment") * 3]
+    world.finish_all()
+    assert sorted(map(len, map(world.dispatched, range(3)))) == [1, 3, 3]
+    for call in calls:
+        assert call.answer.result == world.expected(call)
+
+
+def test_a_slow_lane_gets_no_more_scoring_time_than_the_other():
+    """Four times slower, and so a quarter of the batches."""
+    world = World()
+    world.batcher.swap("treatment", world.lane("treatment", cost=Cost(0.004, 0.0004)))
+    world.submit(1)
+    for _ in range(10):
+        world.submit(16, lane="control")
+        world.submit(16, lane="treatment")
+    spent = {"control": 0.0, "treatment": 0.0}
+    world.finish()
+    for _ in range(10):
+        lane = world.batches[-1][0]
+        world.finish(slower=4.0 if lane == "treatment" else 1.0)
+        spent[lane] += world.reports[-1].score_seconds
+    assert spent["treatment"] == pytest.approx(spent["control"], abs=4.1 * COST.seconds(16))
+    assert [report.lane for report in world.reports[1:]].count("treatment") == 2
+    world.close()
+
+
+def test_a_lane_that_was_away_gets_no_credit_for_it(world: World):
+    for _ in range(5):
+        world.submit(16, lane="control")
+        world.finish_all()
+    world.submit(1)
+    for _ in range(3):
+        world.submit(16, lane="control")
+        world.submit(16, lane="treatment")
+    world.finish_all()
+    served = [lane for lane, _, _ in world.batches[6:]]
+    assert served.count("treatment") == 3
+    assert served[:4].count("control") == 2
+
+
+def test_a_crowded_lane_does_not_make_the_other_one_refuse():
+    world = World(limits=Limits(max_batch_rows=16, max_batch_seconds=1.0, max_wait_seconds=0.02))
+    world.submit(16)
+    while not refused(world.submit(16, lane="control")):
+        pass
+    assert not refused(world.submit(4, lane="treatment"))
+    world.close()
+
+
+# Refusals
+
+
+def test_a_deadline_out_of_reach_is_refused_at_once_with_its_numbers(world: World):
+    world.submit(16)
+    call = world.submit(16, timeout=0.003)
+    assert isinstance(call.error, DeadlineOutOfReach)
+    assert "16 rows need" in str(call.error)
+    assert "3.0 ms are left" in str(call.error)
+    assert call.error.retry_after_seconds == pytest.approx(COST.seconds(16))
+    assert world.stats().shed == {"deadline": 1}
+
+
+def test_a_line_has_an_end():
+    world = World(limits=Limits(max_batch_rows=16, max_batch_seconds=1.0, max_waiting_batches=2))
+    world.submit(1)
+    assert [refused(world.submit(16)) for _ in range(3)] == [False, False, True]
+    assert isinstance(world.calls[-1].error, QueueFull)
+    assert str(world.calls[-1].error) == "control: with these 16 rows 48 would wait and 32 may"
+    world.close()
+
+
+def test_a_wait_that_would_be_too_long_is_refused_whatever_the_deadline(world: World):
+    while not refused(world.submit(16)):
+        pass
+    assert isinstance(world.calls[-1].error, Overloaded)
+    assert 0.04 < world.stats().waiting_rows / 16 * COST.seconds(16) < 0.05
+
+
+def test_an_idle_scorer_admits_what_it_expects_to_be_late(world: World):
+    """Otherwise a cost model that is far too high would never learn that it is."""
+    call = world.submit(16, timeout=0.0001)
+    world.finish(slower=0.01)
+    assert call.outcome is Outcome.OK
+    assert world.stats().scale < 1.0
+
+
+def test_a_deadline_that_has_passed_is_expired_at_the_door(world: World):
+    call = world.submit(1, timeout=0.0)
+    assert isinstance(call.error, Expired)
+    assert not world.executor.busy
+
+
+def test_a_lane_that_does_not_exist_and_a_request_without_rows_are_defects_and_not_counted(world: World):
+    with pytest.raises(UnknownLane, match="'shadow' is none of control, treatment"):
+        world.run(world.batcher.submit("shadow", (), rows=1, due_at=1.0))
+    with pytest.raises(ValueError, match="at least one row, not 0"):
+        world.run(world.batcher.submit("control", (), rows=0, due_at=1.0))
+    assert world.stats().offered == 0
+
+
+# Expiry
+
+
+def test_whoever_expires_while_waiting_is_told_at_that_moment_and_never_scored(world: World):
+    """Also behind a scorer that is stuck."""
+    world.submit(1)
+    waits, longer = world.submit(2, timeout=0.01), world.submit(2, timeout=0.02)
+    world.advance(0.0099)
+    assert waits.pending
+    world.advance(0.0002)
+    assert isinstance(waits.error, Expired)
+    assert "2 rows waited 10.0 ms" in str(waits.error)
+    assert longer.pending
+    world.advance(0.01)
+    assert isinstance(longer.error, Expired)
+    world.finish_all()
+    assert not waits.scored
+    assert not longer.scored
+    assert world.stats().waiting_rows == 0
+
+
+def test_whoever_cannot_finish_in_time_any_more_is_not_scored_in_vain(world: World):
+    world.submit(16)
+    tight, loose = world.submit(10, timeout=0.007), world.submit(1)
+    world.finish(slower=2.0)
+    assert isinstance(tight.error, Expired)
+    assert world.dispatched() == [loose.number]
+
+
+def test_a_member_is_not_made_late_by_one_more(world: World):
+    world.submit(16)
+    tight, large = world.submit(1, timeout=0.0065), world.submit(15)
+    world.finish(slower=1.5)
+    assert world.dispatched() == [tight.number]
+    world.finish_all()
+    assert world.reports[1].reason is DispatchReason.DEADLINE
+    assert tight.outcome is large.outcome is Outcome.OK
+
+
+# Swap
+
+
+def test_a_swap_takes_effect_with_the_next_batch_and_forgets_what_was_learned(world: World):
+    in_flight = world.submit(2)
+    waits = world.submit(2)
+    world.batcher.swap("control", world.lane("control", cost=Cost(0.002, 0.0002)))
+    stats = world.stats()
+    assert (stats.fixed_seconds, stats.row_seconds, stats.scale, stats.spread) == (0.002, 0.0002, 1.0, 0.15)
+    world.finish()
+    assert world.stats().scale == 1.0  # The batch of the old scorer taught nothing about the new one.
+    world.finish_all()
+    assert in_flight.answer.result == world.expected(in_flight, version=1)
+    assert waits.answer.result == world.expected(waits, version=3)
+
+
+# On the loop
+
+
+def world_on_the_loop(*, predicted: float, hop: float, really: float | None = None) -> World:
+    """A scorer that takes `really` seconds for a batch of one row, and is expected to take `predicted`."""
+    world = World(cost=Cost(predicted / 2, predicted / 2), handover_seconds=hop)
+
+    def score(requests):
+        if not world.executor.working:
+            world.loop.block(really or predicted)
+        return [request.call.number for request in requests]
+
+    world.batcher.swap("control", world.lane("control", score=score))
+    return world
+
+
+def test_what_is_cheaper_than_the_hop_is_scored_on_the_loop():
+    world = world_on_the_loop(predicted=20e-6, hop=60e-6)
+    assert [world.submit(1).answer.result for _ in range(3)] == [0, 1, 2]
+    assert [report.on_loop for report in world.reports] == [True] * 3
+    assert world.reports[-1].score_seconds == pytest.approx(20e-6)
+    assert world.batcher.stats().loop_seconds == 60e-6
+    world.close()
+
+
+@pytest.mark.parametrize(("predicted", "hop"), [(70e-6, 60e-6), (250e-6, 0.01)])
+def test_what_costs_more_than_the_hop_or_holds_the_loop_too_long_goes_to_the_thread(predicted, hop):
+    world = world_on_the_loop(predicted=predicted, hop=hop)
+    world.submit(1)
+    assert world.executor.busy
+    world.finish_all()
+    assert not world.reports[-1].on_loop
+    world.close()
+
+
+def test_a_scorer_that_turns_out_to_be_slow_soon_leaves_the_loop():
+    world = world_on_the_loop(predicted=40e-6, hop=60e-6, really=400e-6)
+    for _ in range(4):
+        world.submit(1)
+        world.finish_all()
+    assert [report.on_loop for report in world.reports] == [True, True, True, False]
+    world.close()
+
+
+def test_the_last_piece_of_a_large_request_comes_last_also_when_it_is_scored_on_the_loop():
+    world = World(cost=Cost(20e-6, 10e-6), handover_seconds=40e-6)
+    call = world.submit(17)
+    world.finish_all()
+    assert [report.on_loop for report in world.reports] == [False, True]
+    assert call.answer.result == world.expected(call)
+    world.close()
+
+
+def test_a_batch_that_fails_on_the_loop_is_taken_apart_in_the_thread():
+    world = World(cost=Cost(1e-6, 1e-6), handover_seconds=60e-6)
+
+    calls = [world.submit_later(1, poison=number == 1) for number in range(3)]
+    world.settle()
+    assert world.executor.busy
+    assert [call.pending for call in calls] == [True] * 3
+    world.finish_all()
+    assert [call.outcome for call in calls] == [Outcome.OK, Outcome.ERROR, Outcome.OK]
+    assert not world.reports[-1].on_loop
+    world.close()

@@ -1,0 +1,136 @@
+"""`frontrow models` and `frontrow bundle`, as an operator types them."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+from registry_models import register, tags_of, write
+
+from registry import load_model
+from registry.cache import BundleCache, Question
+from registry.cli import bundle, models
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """The commands set MLflow up for their process, which is this one here."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(models, arguments, catch_exceptions=False)
+
+
+def test_list_is_a_table_of_versions(client: MlflowClient, tracking_uri: str, files: dict[str, bytes]) -> None:
+    register(client, "table", files, tags_of(files))
+    register(client, "table", files, {})
+    client.set_registered_model_alias("table", "champion", "1")
+    result = run("list", "--tracking-uri", tracking_uri)
+    assert result.exit_code == 0
+    header, *rows = result.stdout.splitlines()
+    assert header.split() == ["NAME", "VERSION", "ALIASES", "TRAINED", "(UTC)", "NDCG", "RUN", "SHA256"]
+    newer, older = (row for row in rows if row.startswith("table "))
+    run_id = client.get_model_version("table", "1").run_id
+    sha256 = tags_of(files)["sha256"][:8]
+    assert older.split() == ["table", "1", "champion", "2026-11-23", "12:00", "0.7123@5", "0.7331@10", run_id, sha256]
+    assert newer.split()[:2] == ["table", "2"]
+    assert header.index("RUN") == older.index(run_id)
+
+
+def test_promote_prints_who_had_the_alias_and_who_has_it(
+    client: MlflowClient, tracking_uri: str, files: dict[str, bytes]
+) -> None:
+    register(client, "moved", files, {})
+    register(client, "moved", files, {})
+    first = run("promote", "--name", "moved", "--version", "1", "--tracking-uri", tracking_uri)
+    second = run("promote", "--name", "moved", "--version", "2", "--tracking-uri", tracking_uri)
+    assert first.stdout == "before: moved@champion is no version\nafter:  moved@champion is version 1\n"
+    assert second.stdout == "before: moved@champion is version 1\nafter:  moved@champion is version 2\n"
+
+
+def test_promoting_what_is_not_there_ends_with_3_and_one_line(client: MlflowClient, tracking_uri: str) -> None:
+    result = run("promote", "--name", "nobody", "--version", "1", "--tracking-uri", tracking_uri)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"Error: MLflow at {tracking_uri} has no models:/nobody/1: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_list_makes_no_database(tmp_path: Path) -> None:
+    result = run("list", "--tracking-uri", f"sqlite:///{tmp_path}/none.db")
+    assert result.exit_code == 3
+    assert "there is no MLflow database" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_show_tells_everything_about_a_bundle(folder: Path) -> None:
+    result = run("show", str(folder))
+    assert result.exit_code == 0
+    for line in (
+        "name:           activity-ranker",
+        "trained at:     2026-11-23T12:00:00+00:00",
+        f"origin:         bundle: activity-ranker/7 from {folder}",
+        "golden rows:    5, every score equal to the last bit",
+        "features (5):",
+        "  device        context   category  desktop, mobile, tablet",
+        f"  model.lgb     {load_model(folder).bundle.sha256}",
+    ):
+        assert line in result.stdout.splitlines()
+
+
+def test_show_of_a_damaged_bundle_ends_with_3_and_one_line(folder: Path) -> None:
+    (folder / "golden.json").write_text("{}")
+    result = run("show", str(folder))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"Error: {folder}/golden.json: sha256 is ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_bundle_folder_can_be_copied_and_stays_what_it_is(folder: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(bundle, ["--model", str(folder), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{tmp_path}/out: activity-ranker/7, sha256 ")
+    assert (tmp_path / "out" / "bundle.json").read_bytes() == (folder / "bundle.json").read_bytes()
+
+
+def test_a_bundle_is_not_written_over_what_is_there(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("")
+    result = CliRunner().invoke(bundle, ["--model", str(folder), "--out", str(tmp_path / "out")])
+    assert (result.exit_code, result.stderr) == (
+        3,
+        f"Error: {tmp_path}/out is there already; remove it or choose another\n",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_bundle_says_which_alias_was_asked_for(
+    client: MlflowClient, tracking_uri: str, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    register(client, "packed", files, tags_of(files))
+    client.set_registered_model_alias("packed", "champion", "1")
+    places = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "bundles")]
+    asked = ["--model", "models:/packed@champion", "--tracking-uri", tracking_uri, "--timeout", "200"]
+    result = CliRunner().invoke(bundle, [*asked, *places])
+    assert result.exit_code == 0, result.stderr
+    written = load_model(tmp_path / "out").bundle
+    assert (written.source, written.alias, written.version) == ("models:/packed@champion", "champion", "1")
+
+
+def test_a_release_is_not_packed_from_the_last_known_good(tmp_path: Path, text: bytes) -> None:
+    gone = f"sqlite:///{tmp_path}/gone.db"
+    cache = BundleCache(tmp_path / "bundles")
+    good = write(tmp_path / "bundles" / "activity-ranker" / "7-01234567", text)
+    cache.remember(Question("models:/activity-ranker@champion", gone), good.folder, datetime.now(UTC))
+    asked = ["--model", "models:/activity-ranker@champion", "--tracking-uri", gone, "--cache", str(cache)]
+    result = CliRunner().invoke(bundle, [*asked, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 3
+    assert "but a release takes only what the registry says now" in result.stderr
+    assert not (tmp_path / "out").exists()
