@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "training.cli",
     "models": "registry.cli",
     "bundle": "registry.cli",
+    "bench": "benchmarks.cli",
 }
 
 

@@ -102,15 +102,6 @@ def defect() -> Problem:
     )
 
 
-def loop_late(lag_seconds: float, limit_seconds: float) -> Problem:
-    detail = (
-        f"the service is {1e3 * lag_seconds:.0f} ms late and takes on such requests up to {1e3 * limit_seconds:.0f} ms"
-    )
-    return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", detail, outcome="shed", headers=[(b"retry-after", b"1")]
-    )
-
-
 def shed(refusal: Shed) -> Problem:
     retry_after = str(max(1, math.ceil(refusal.retry_after_seconds))).encode()
     return Problem(

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from batching import Priority
+from batching import Priority, Shed
 
 INTERVAL_SECONDS = 0.01
 BEATS_PER_WINDOW = 100
@@ -13,6 +13,15 @@ BEATS_PER_WINDOW = 100
 # Shares of the longest time that a request may take.
 LAG_SHARE = {Priority.CRITICAL: 1.0, Priority.NORMAL: 0.5, Priority.SHEDDABLE: 0.25}
 STANDING_BEATS = 3
+
+
+class LoopLate(Shed):
+    """The event loop is late with what it accepted already. Nothing was queued, so trying elsewhere is safe."""
+
+    reason = "loop_lag"
+
+    def __str__(self) -> str:
+        return f"the service is {self.needed * 1e3:.0f} ms late, and {self.allowed * 1e3:.0f} ms are too late for this"
 
 
 class Heartbeat:

@@ -39,6 +39,13 @@ Header = tuple[bytes, bytes]
 
 TIMED_STAGES = STAGES[:4]  # the last, encoding, is still going on when the header is written
 
+# How many bytes of a body a candidate takes is learned from the bodies that were read.
+FIRST_ROW_BYTES = 500.0
+ROW_BYTES_LEARNING = 0.05
+ROWS_GUESSED_SHARE = 0.5
+
+REFUSAL_LOG_SECONDS = 0.1
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,7 +74,10 @@ class RankRoute:
         self._service = service
         self._settings = service.settings
         self._metrics = service.metrics
-        self._clock = time.perf_counter
+        self._timeout_seconds = service.settings.request_timeout_ms / 1e3
+        self._row_bytes = FIRST_ROW_BYTES
+        self._refusal_logged_at = 0.0
+        self._clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, and count it under exactly one outcome."""
@@ -96,11 +106,16 @@ class RankRoute:
             raise problem
         caller = exchange.caller
         caller.check()
-        self._service.check_lag(exchange.assignment.variant, caller.priority)
-        request = self._service.shape.decode(await self._body(receive, caller))
+        check_media(caller)
+        due_at = exchange.arrived_at + min(self._timeout_seconds, caller.timeout_seconds or self._timeout_seconds)
+        self._refuse_early(exchange, due_at)
+        body = await self._body(receive, caller)
+        request = self._service.shape.decode(body)
+        if request.candidates:
+            self._row_bytes += ROW_BYTES_LEARNING * (len(body) / len(request.candidates) - self._row_bytes)
         exchange.decoded_at = self._clock()
         with _Attendance(receive):
-            ranking = await self._rank(request, exchange)
+            ranking = await self._rank(request, exchange, due_at)
         exchange.ranking = ranking
         return _encode(
             RankResponse(
@@ -114,12 +129,22 @@ class RankRoute:
             )
         )
 
-    async def _rank(self, request: RankRequest, exchange: Exchange) -> Ranking:
+    def _refuse_early(self, exchange: Exchange, due_at: float) -> None:
+        """Raise what would be refused anyhow, before its body is read: a refusal has to cost next to nothing.
+
+        The rows are guessed from the length of the body, and guessed low: the door itself decides the others.
+        """
+        variant, priority = exchange.assignment.variant, exchange.caller.priority
+        rows = max(1, int(ROWS_GUESSED_SHARE * (exchange.caller.content_length or 0) / self._row_bytes))
+        try:
+            self._service.check_lag(variant, priority)
+            self._service.batcher.turn_away(variant, rows=rows, due_at=due_at, priority=priority)
+        except Shed as refusal:
+            self._metrics.refused(variant, refusal.reason)
+            raise shed(refusal) from None
+
+    async def _rank(self, request: RankRequest, exchange: Exchange, due_at: float) -> Ranking:
         variant = exchange.assignment.variant
-        timeout = self._settings.request_timeout_ms / 1e3
-        if exchange.caller.timeout_seconds is not None:
-            timeout = min(timeout, exchange.caller.timeout_seconds)
-        due_at = self._service.now() + timeout - (exchange.decoded_at - exchange.arrived_at)
         try:
             return await self._service.rankers[variant].rank(
                 request, model=self._service.served[variant].model, due_at=due_at, priority=exchange.caller.priority
@@ -132,7 +157,6 @@ class RankRoute:
 
     async def _body(self, receive: Receive, caller: Caller) -> bytes:
         """The whole body. Raises `Problem` for one that is not JSON, too large or too slow, and `ClientLeft`."""
-        check_media(caller)
         limit = self._settings.max_body_bytes
         if caller.content_length is not None and caller.content_length > limit:
             raise body_too_large(limit)
@@ -193,7 +217,7 @@ class RankRoute:
         seconds = self._clock() - exchange.arrived_at
         variant, outcome, ranking = exchange.assignment.variant, exchange.outcome, exchange.ranking
         self._metrics.finished(variant, outcome, seconds)
-        if outcome == "ok" and random.random() >= self._settings.access_log_share:  # noqa: S311 a sample, not a secret
+        if not self._is_logged(outcome):
             return
         facts = (
             {}
@@ -215,6 +239,19 @@ class RankRoute:
             ms=round(1e3 * seconds, 3),
             **facts,
         )
+
+    def _is_logged(self, outcome: Outcome) -> bool:
+        """Of answers, a share; of refusals, ten a second; of everything else each one."""
+        if outcome == "ok":
+            share = self._settings.access_log_share
+            return share == 1 or random.random() < share  # noqa: S311 a sample, not a secret
+        if outcome != "shed":
+            return True
+        now = self._clock()
+        if now - self._refusal_logged_at < REFUSAL_LOG_SECONDS:
+            return False
+        self._refusal_logged_at = now
+        return True
 
 
 def check_media(caller: Caller) -> None:

@@ -1,6 +1,5 @@
 """The composition root: from settings to a running service, opened in order and closed in reverse."""
 
-import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -13,9 +12,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from app.errors import loop_late
 from app.experiment import VARIANTS, Experiment, Variant
-from app.heartbeat import LAG_SHARE, Heartbeat
+from app.heartbeat import LAG_SHARE, Heartbeat, LoopLate
 from app.identity import code_version
 from app.lame_duck import begin_lame_duck_on_sigterm
 from app.metrics import Metrics
@@ -142,16 +140,12 @@ class Service:
         await self.batcher.drain()
         self.heartbeat.stop()
 
-    def now(self) -> float:
-        """The batcher's clock, in seconds: what deadlines are points of."""
-        return asyncio.get_running_loop().time()
-
     def check_lag(self, variant: Variant, priority: Priority) -> None:
-        """Refuse, before the body is read, what a late event loop had better not take on. Raises `Problem`."""
-        limit = LAG_SHARE[priority] * self.settings.request_timeout_ms / 1e3
-        if self.heartbeat.standing_lag_seconds > limit:
-            self.metrics.refused(variant, "loop_lag")
-            raise loop_late(self.heartbeat.standing_lag_seconds, limit)
+        """Refuse what a late event loop had better not take on. Raises `LoopLate`."""
+        lag = self.heartbeat.standing_lag_seconds
+        allowed = LAG_SHARE[priority] * self.settings.request_timeout_ms / 1e3
+        if lag > allowed:
+            raise LoopLate(variant, rows=0, needed=lag, allowed=allowed, retry_after_seconds=lag)
 
     def passport(self, model: Model) -> list[tuple[bytes, bytes]]:
         """The headers that say which model and which code answered."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from batching.calibration import measure_handover
-from batching.errors import BatchingError, Draining, Expired, NotStarted, ScoringFailed, UnknownLane, WrongLength
+from batching.errors import BatchingError, Draining, Expired, NotStarted, ScoringFailed, Shed, UnknownLane, WrongLength
 from batching.isolation import Failure, Miscount, Prepare, attempt, prepare_all, take_apart
 from batching.lanes import Lane, Lanes, LaneState
 from batching.policy import Limits, Priority, Refusal
@@ -182,6 +182,19 @@ class Batcher(Generic[P, R]):
         self._end(state, Outcome.OK)
         return cast("Scored[R]", answer)
 
+    def turn_away(self, lane: str, *, rows: int, due_at: float, priority: Priority = Priority.NORMAL) -> None:
+        """Refuse a request of `rows` rows or more now if `submit` would, before anybody has worked on it.
+
+        Raises the `Shed` of `submit` and counts it as offered; otherwise returns and leaves no trace.
+        """
+        state = self._state(lane)
+        now = self._clock()
+        if refusal := self._refusal(state, rows, due_at, priority, now, idle=self._idle()):
+            state.tally.offered += 1
+            state.tally.offered_rows += rows
+            self._end(state, Outcome.SHED)
+            raise self._shed(state, refusal, rows, now)
+
     def swap(self, lane: str, new: Lane[P, R]) -> None:
         """Score with `new` from the next batch on. Batches in flight, and requests partly scored, finish on the old."""
         self._lanes.put(self._state(lane), new)
@@ -220,14 +233,7 @@ class Batcher(Generic[P, R]):
             raise Expired(state.name, rows, waited_seconds=0.0)
         idle = self._idle()
         if refusal := self._refusal(state, rows, due_at, priority, now, idle=idle):
-            state.tally.shed[refusal.error.reason] += 1
-            raise refusal.error(
-                state.name,
-                rows,
-                needed=refusal.needed,
-                allowed=refusal.allowed,
-                retry_after_seconds=self._drain_seconds(now),
-            )
+            raise self._shed(state, refusal, rows, now)
         ticket = Ticket(
             self._loop.create_future(), request, rows=rows, due_at=due_at, priority=priority, now=now, probe=idle
         )
@@ -237,6 +243,13 @@ class Batcher(Generic[P, R]):
         if self._scoring is None or (self._ahead is None and state.lane.prepare is not None):
             self._wake()
         return ticket
+
+    def _shed(self, state: LaneState, refusal: Refusal, rows: int, now: float) -> Shed:
+        state.tally.shed[refusal.error.reason] += 1
+        retry_after = self._drain_seconds(now)
+        return refusal.error(
+            state.name, rows, needed=refusal.needed, allowed=refusal.allowed, retry_after_seconds=retry_after
+        )
 
     def _refusal(
         self, state: LaneState, rows: int, due_at: float, priority: Priority, now: float, *, idle: bool

@@ -68,7 +68,7 @@ def _scrape(target: Target) -> list[tuple[str, Mapping[str, str], float]]:
 
 def cpu_seconds_of(pid: int) -> float:
     """CPU seconds of a process and its children so far; raises NoSuchProcess."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         process = psutil.Process(pid)

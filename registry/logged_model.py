@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import yaml  # type: ignore[import-untyped]
+import yaml
 from numpy.typing import NDArray
 
 from registry.bundle import CATALOG, GOLDEN, MODEL, PROFILE, parse_text

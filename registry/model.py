@@ -1,5 +1,7 @@
 """From a bundle to a model that scores, or a refusal."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,18 +29,25 @@ def load_model(folder: Path, engine: EngineKind = "auto") -> Model:
     not hold, or when the engine asked for cannot score the model.
     """
     bundle = read_bundle(folder)
-    golden = bundle.golden()
-    try:
-        text = parse_text(bundle.read(MODEL))
+    content = bundle.read(MODEL)
+    with _refused_at(folder):
+        text = parse_text(content)
         _check_description(bundle, text)
+    golden = bundle.golden()
+    with _refused_at(folder):
         loaded = load_engine(text, engine, golden_rows=golden.rows)
-    except (BundleError, ModelTextError, NotCompilableError, VerificationError) as error:
-        raise BundleError(f"{folder}: {error}") from error
-    try:
+    with _refused_at(folder / GOLDEN):
         check_golden(golden, loaded)
-    except BundleError as error:
-        raise BundleError(f"{folder / GOLDEN}: {error}") from error
     return Model(bundle, loaded, datetime.now(UTC))
+
+
+@contextmanager
+def _refused_at(place: Path) -> Iterator[None]:
+    """Whatever is refused is a `BundleError` that begins with the place."""
+    try:
+        yield
+    except (BundleError, ModelTextError, NotCompilableError, VerificationError) as error:
+        raise BundleError(f"{place}: {error}") from error
 
 
 def _check_description(bundle: Bundle, text: ModelText) -> None:

@@ -138,11 +138,11 @@ def test_nothing_is_learned_from_a_failed_batch(world: World):
     assert (after.scale, after.spread) == (before.scale, before.spread)
 
 
-def test_an_observer_that_raises_hurts_nobody_is_logged_once_and_counted(caplog):
+def test_an_observer_that_raises_hurts_nobody_is_logged_once_and_counted(caplog, make_world):
     def observe(_):
         raise RuntimeError("metrics are down")
 
-    world = World(observer=observe)
+    world = make_world(observer=observe)
     calls = [world.submit(1) for _ in range(5)]
     world.finish_all()
     assert [call.outcome for call in calls] == [Outcome.OK] * 5
@@ -150,4 +150,3 @@ def test_an_observer_that_raises_hurts_nobody_is_logged_once_and_counted(caplog)
     assert [record.message for record in caplog.records] == [
         "the observer of batches raised; further errors of it are only counted"
     ]
-    world.close()

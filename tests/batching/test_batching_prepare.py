@@ -1,7 +1,7 @@
 """A preparation for a whole batch, awaited beside the scoring of the batch before it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from batching_world import World
@@ -24,6 +24,11 @@ class Store:
             raise ConnectionError("the store is gone")
         return requests
 
+    def open_all(self) -> None:
+        for gate in self.gates:
+            if not gate.done():
+                gate.set_result(None)
+
     def open(self, number: int = -1) -> None:
         self.gates[number].set_result(None)
 
@@ -34,13 +39,11 @@ def store() -> Store:
 
 
 @pytest.fixture
-def world(store: Store) -> Iterator[World]:
-    world = World(prepare=store.prepare)
+def world(store: Store, make_world: Callable[..., World]) -> Iterator[World]:
+    world = make_world(prepare=store.prepare)
     yield world
-    for gate in store.gates:
-        gate.cancelled() or gate.done() or gate.set_result(None)
+    store.open_all()
     world.settle()
-    world.close()
 
 
 def test_a_batch_is_prepared_in_one_call_before_it_is_scored(world: World, store: Store):
@@ -114,15 +117,14 @@ def test_a_batch_of_which_nothing_could_be_prepared_is_not_scored(world: World, 
     assert after.outcome is Outcome.OK
 
 
-def test_a_preparation_of_the_wrong_length_fails_its_batch():
+def test_a_preparation_of_the_wrong_length_fails_its_batch(make_world):
     async def lose_one(requests):
         return requests[1:]
 
-    world = World(prepare=lose_one)
+    world = make_world(prepare=lose_one)
     calls = [world.submit_later(1) for _ in range(3)]
     world.settle()
     assert all(isinstance(call.error, WrongLength) for call in calls)
-    world.close()
 
 
 def test_whoever_leaves_or_expires_in_preparation_is_not_scored(world: World, store: Store):
@@ -142,8 +144,7 @@ def test_whoever_leaves_or_expires_in_preparation_is_not_scored(world: World, st
 def test_pieces_of_a_large_request_are_prepared_as_requests_of_their_own(world: World, store: Store):
     large = world.submit(40)
     while large.pending:
-        for gate in store.gates:
-            gate.done() or gate.set_result(None)
+        store.open_all()
         world.settle()
         if world.executor.busy:
             world.finish()

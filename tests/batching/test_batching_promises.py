@@ -179,12 +179,12 @@ class Machine(RuleBasedStateMachine):
         assert self.world.executor.busy or not waiting
 
     def teardown(self):
-        self.world.finish_all()
-        assert not any(call.pending for call in self.world.calls)
-        if self.drained is not None:
-            assert self.drained.done()
-            assert self.world.executor.closed
-        self.world.close()
+        with self.world:
+            self.world.finish_all()
+            assert not any(call.pending for call in self.world.calls)
+            if self.drained is not None:
+                assert self.drained.done()
+                assert self.world.executor.closed
 
 
 def test_the_promises_hold_whatever_happens():
@@ -198,26 +198,24 @@ def test_the_promises_hold_whatever_happens():
 def trace(seed: int) -> list[object]:
     """Two hundred things that happen to a world, drawn with this seed, and what came of them."""
     draw = random.Random(seed)
-    world = World()
-    for _ in range(200):
-        pending = [call for call in world.calls if call.pending]
-        match draw.choice(["submit", "submit", "leave", "advance", "finish", "swap"]):
-            case "submit":
-                lane, priority = draw.choice(LANES), draw.choice(list(Priority))
-                world.submit(draw.choice(SIZES), lane=lane, timeout=draw.uniform(0.0, 0.2), priority=priority)
-            case "leave" if pending:
-                world.leave(draw.choice(pending))
-            case "advance":
-                world.advance(draw.uniform(0.0, 0.01))
-            case "finish" if world.executor.busy:
-                world.finish(slower=draw.uniform(0.5, 2.0))
-            case "swap":
-                lane = draw.choice(LANES)
-                world.batcher.swap(lane, world.lane(lane))
-    world.finish_all()
-    happened = [*world.reports, world.batcher.stats(), *(str(call.outcome) for call in world.calls)]
-    world.close()
-    return happened
+    with World() as world:
+        for _ in range(200):
+            pending = [call for call in world.calls if call.pending]
+            match draw.choice(["submit", "submit", "leave", "advance", "finish", "swap"]):
+                case "submit":
+                    lane, priority = draw.choice(LANES), draw.choice(list(Priority))
+                    world.submit(draw.choice(SIZES), lane=lane, timeout=draw.uniform(0.0, 0.2), priority=priority)
+                case "leave" if pending:
+                    world.leave(draw.choice(pending))
+                case "advance":
+                    world.advance(draw.uniform(0.0, 0.01))
+                case "finish" if world.executor.busy:
+                    world.finish(slower=draw.uniform(0.5, 2.0))
+                case "swap":
+                    lane = draw.choice(LANES)
+                    world.batcher.swap(lane, world.lane(lane))
+        world.finish_all()
+        return [*world.reports, world.batcher.stats(), *(str(call.outcome) for call in world.calls)]
 
 
 def test_the_same_seed_gives_the_same_trace_and_another_seed_another():

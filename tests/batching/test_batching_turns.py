@@ -1,5 +1,7 @@
 """Who is scored when: an idle scorer at once, classes in order, lanes by their scoring time."""
 
+from collections.abc import Callable
+
 import pytest
 from batching_world import COST, World, refused
 
@@ -73,9 +75,9 @@ def test_a_batch_never_has_requests_of_two_lanes(world: World):
         assert call.answer.result == world.expected(call)
 
 
-def test_a_slow_lane_gets_no_more_scoring_time_than_the_other():
+def test_a_slow_lane_gets_no_more_scoring_time_than_the_other(make_world):
     """Four times slower, and so a quarter of the batches."""
-    world = World()
+    world = make_world()
     world.batcher.swap("treatment", world.lane("treatment", cost=Cost(0.004, 0.0004)))
     world.submit(1)
     for _ in range(10):
@@ -89,7 +91,6 @@ def test_a_slow_lane_gets_no_more_scoring_time_than_the_other():
         spent[lane] += world.reports[-1].score_seconds
     assert spent["treatment"] == pytest.approx(spent["control"], abs=4.1 * COST.seconds(16))
     assert [report.lane for report in world.reports[1:]].count("treatment") == 2
-    world.close()
 
 
 def test_a_lane_that_was_away_gets_no_credit_for_it(world: World):
@@ -106,13 +107,12 @@ def test_a_lane_that_was_away_gets_no_credit_for_it(world: World):
     assert served[:4].count("control") == 2
 
 
-def test_a_crowded_lane_does_not_make_the_other_one_refuse():
-    world = World(limits=Limits(max_batch_rows=16, max_batch_seconds=1.0, max_wait_seconds=0.02))
+def test_a_crowded_lane_does_not_make_the_other_one_refuse(make_world):
+    world = make_world(limits=Limits(max_batch_rows=16, max_batch_seconds=1.0, max_wait_seconds=0.02))
     world.submit(16)
     while not refused(world.submit(16, lane="control")):
         pass
     assert not refused(world.submit(4, lane="treatment"))
-    world.close()
 
 
 # Refusals
@@ -128,13 +128,12 @@ def test_a_deadline_out_of_reach_is_refused_at_once_with_its_numbers(world: Worl
     assert world.stats().shed == {"deadline": 1}
 
 
-def test_a_line_has_an_end():
-    world = World(limits=Limits(max_batch_rows=16, max_batch_seconds=1.0, max_waiting_batches=2))
+def test_a_line_has_an_end(make_world):
+    world = make_world(limits=Limits(max_batch_rows=16, max_batch_seconds=1.0, max_waiting_batches=2))
     world.submit(1)
     assert [refused(world.submit(16)) for _ in range(3)] == [False, False, True]
     assert isinstance(world.calls[-1].error, QueueFull)
     assert str(world.calls[-1].error) == "control: with these 16 rows 48 would wait and 32 may"
-    world.close()
 
 
 def test_a_wait_that_would_be_too_long_is_refused_whatever_the_deadline(world: World):
@@ -224,9 +223,11 @@ def test_a_swap_takes_effect_with_the_next_batch_and_forgets_what_was_learned(wo
 # On the loop
 
 
-def world_on_the_loop(*, predicted: float, hop: float, really: float | None = None) -> World:
+def world_on_the_loop(
+    make_world: Callable[..., World], *, predicted: float, hop: float, really: float | None = None
+) -> World:
     """A scorer that takes `really` seconds for a batch of one row, and is expected to take `predicted`."""
-    world = World(cost=Cost(predicted / 2, predicted / 2), handover_seconds=hop)
+    world = make_world(cost=Cost(predicted / 2, predicted / 2), handover_seconds=hop)
 
     def score(requests):
         if not world.executor.working:
@@ -237,45 +238,41 @@ def world_on_the_loop(*, predicted: float, hop: float, really: float | None = No
     return world
 
 
-def test_what_is_cheaper_than_the_hop_is_scored_on_the_loop():
-    world = world_on_the_loop(predicted=20e-6, hop=60e-6)
+def test_what_is_cheaper_than_the_hop_is_scored_on_the_loop(make_world):
+    world = world_on_the_loop(make_world, predicted=20e-6, hop=60e-6)
     assert [world.submit(1).answer.result for _ in range(3)] == [0, 1, 2]
     assert [report.on_loop for report in world.reports] == [True] * 3
     assert world.reports[-1].score_seconds == pytest.approx(20e-6)
     assert world.batcher.stats().loop_seconds == 60e-6
-    world.close()
 
 
 @pytest.mark.parametrize(("predicted", "hop"), [(70e-6, 60e-6), (250e-6, 0.01)])
-def test_what_costs_more_than_the_hop_or_holds_the_loop_too_long_goes_to_the_thread(predicted, hop):
-    world = world_on_the_loop(predicted=predicted, hop=hop)
+def test_what_costs_more_than_the_hop_or_holds_the_loop_too_long_goes_to_the_thread(predicted, hop, make_world):
+    world = world_on_the_loop(make_world, predicted=predicted, hop=hop)
     world.submit(1)
     assert world.executor.busy
     world.finish_all()
     assert not world.reports[-1].on_loop
-    world.close()
 
 
-def test_a_scorer_that_turns_out_to_be_slow_soon_leaves_the_loop():
-    world = world_on_the_loop(predicted=40e-6, hop=60e-6, really=400e-6)
+def test_a_scorer_that_turns_out_to_be_slow_soon_leaves_the_loop(make_world):
+    world = world_on_the_loop(make_world, predicted=40e-6, hop=60e-6, really=400e-6)
     for _ in range(4):
         world.submit(1)
         world.finish_all()
     assert [report.on_loop for report in world.reports] == [True, True, True, False]
-    world.close()
 
 
-def test_the_last_piece_of_a_large_request_comes_last_also_when_it_is_scored_on_the_loop():
-    world = World(cost=Cost(20e-6, 10e-6), handover_seconds=40e-6)
+def test_the_last_piece_of_a_large_request_comes_last_also_when_it_is_scored_on_the_loop(make_world):
+    world = make_world(cost=Cost(20e-6, 10e-6), handover_seconds=40e-6)
     call = world.submit(17)
     world.finish_all()
-    assert [report.on_loop for report in world.reports] == [False, True]
+    assert {report.rows: report.on_loop for report in world.reports} == {16: False, 1: True}
     assert call.answer.result == world.expected(call)
-    world.close()
 
 
-def test_a_batch_that_fails_on_the_loop_is_taken_apart_in_the_thread():
-    world = World(cost=Cost(1e-6, 1e-6), handover_seconds=60e-6)
+def test_a_batch_that_fails_on_the_loop_is_taken_apart_in_the_thread(make_world):
+    world = make_world(cost=Cost(1e-6, 1e-6), handover_seconds=60e-6)
 
     calls = [world.submit_later(1, poison=number == 1) for number in range(3)]
     world.settle()
@@ -284,4 +281,3 @@ def test_a_batch_that_fails_on_the_loop_is_taken_apart_in_the_thread():
     world.finish_all()
     assert [call.outcome for call in calls] == [Outcome.OK, Outcome.ERROR, Outcome.OK]
     assert not world.reports[-1].on_loop
-    world.close()

@@ -132,6 +132,7 @@ def test_read_only_and_unaligned_rows_are_scored_without_compiling_anew() -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_no_kernel_reads_outside_of_an_array(tmp_path: Path) -> None:
     program = """
 import numpy as np
@@ -157,7 +158,7 @@ print("sound")
         "PYTHONPATH": str(Path(__file__).parent),
     }
     child = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=280, check=False
     )
     assert child.stdout.strip() == "sound", child.stderr
 
