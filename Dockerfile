@@ -8,7 +8,8 @@ FROM ${BASE} AS base
 # LightGBM's OpenMP runtime.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/log/*.log /var/log/apt
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* \
+        /var/log/*.log /var/log/apt
 
 
 FROM base AS build
@@ -20,7 +21,7 @@ RUN python -m venv /venv \
 
 # Out goes what serving never touches: installers; tests, stubs, headers; Arrow Flight and the second and third copy of
 # Arrow's Python library; all of SciPy but sparse matrices and the linear algebra under them, which LightGBM imports to
-# recognise input that it is never given here; and the symbols of the large libraries (not of those under *.libs, which
+# recognise input that it never gets here; and the symbols of the large libraries (not of those under *.libs, which
 # auditwheel has patched and `strip` would break).
 WORKDIR /venv/lib/python3.11/site-packages
 RUN rm -rf pip pip-* setuptools setuptools-* pkg_resources _distutils_hack distutils-precedence.pth /venv/bin/pip* \
@@ -29,7 +30,8 @@ RUN rm -rf pip pip-* setuptools setuptools-* pkg_resources _distutils_hack distu
     && rm -rf pyarrow/*flight* pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.*.* pyarrow/src \
     && for part in cluster datasets differentiate fft fftpack integrate interpolate io ndimage odr optimize signal \
         spatial special stats; do rm -rf scipy/$part; done \
-    && strip --strip-unneeded llvmlite/binding/*.so pyarrow/*.so pyarrow/*.so.* uvloop/*.so httptools/parser/*.so
+    && strip --strip-unneeded llvmlite/binding/*.so pyarrow/*.so pyarrow/*.so.* uvloop/*.so httptools/parser/*.so \
+    && /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash .
 
 WORKDIR /frontrow
 COPY app app
@@ -38,7 +40,7 @@ COPY features features
 COPY registry registry
 COPY scoring scoring
 COPY frontrow.py .
-RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /venv/lib /frontrow \
+RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash . \
     && chmod -R a=rX,u+w /frontrow
 
 # A model that does not hold never gets into an image; this is also the proof that enough of the libraries is left.
@@ -46,8 +48,8 @@ ARG BUNDLES=build/model
 COPY ${BUNDLES} /models
 RUN chmod -R a=rX,u+w /models \
     && for variant in control treatment; do \
-        /venv/bin/python -B -c "import pathlib, sys, registry; registry.load_model(pathlib.Path(sys.argv[1]))" \
-            /models/$variant || exit; \
+        NUMBA_CACHE_DIR=/tmp/numba /venv/bin/python -B -c \
+            "import pathlib, sys, registry; registry.load_model(pathlib.Path(sys.argv[1]))" /models/$variant || exit; \
     done
 
 
@@ -59,8 +61,8 @@ COPY --from=build /venv /venv
 COPY --from=build /frontrow /frontrow
 COPY --from=build /models /models
 
-# Nothing is written: any user and a read-only root will do. One thread for each library, because the service decides
-# itself how it spends its cores.
+# Any user and a read-only root will do: only numba's cache is written, below HOME and where that is possible. One thread
+# for each library, because the service decides itself how it spends its cores.
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/frontrow PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     HOME=/tmp OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
     FRONTROW_HOST=0.0.0.0 FRONTROW_PORT=8000 \

@@ -1,10 +1,8 @@
 """The composition root: from settings to a running service, opened in order and closed in reverse."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from app.schemas import RequestShape
 from app.settings import Settings
 from batching import Batcher, Cost, Lane, LaneStats, Limits, Priority, calibrate
 from features import Catalog
-from registry import Fetched, Model, fetch, load_model
+from registry import Fetched, Model, fetch_all, load_model
 
 log = structlog.get_logger("frontrow")
 
@@ -42,15 +40,14 @@ class Served:
 def fetch_models(settings: Settings) -> dict[Variant, Fetched]:
     """The bundle folder of each variant. Raises `RegistryUnavailable` or `BundleError`."""
     uris: dict[Variant, str] = {"control": settings.control_model, "treatment": settings.treatment_model}
-    fetch_one = partial(
-        fetch,
+    asked = {variant: uri for variant, uri in uris.items() if uri}
+    fetched = fetch_all(
+        list(asked.values()),
         cache=settings.bundle_cache,
         tracking_uri=settings.tracking_uri,
         timeout_seconds=settings.registry_timeout_seconds,
     )
-    with ThreadPoolExecutor() as pool:  # side by side: the start of MLflow's client is most of the wait
-        pending = {variant: pool.submit(fetch_one, uri) for variant, uri in uris.items() if uri}
-        return {variant: one.result() for variant, one in pending.items()}
+    return dict(zip(asked, fetched, strict=True))
 
 
 def load_models(settings: Settings, fetched: Mapping[Variant, Fetched]) -> dict[Variant, Served]:

@@ -389,7 +389,7 @@ class Batcher(Generic[P, R]):
         """Go on with the requests that are ready to be scored; fail the others, and drop whose caller left."""
         kept = []
         for ticket, rows, answer in zip(batch.tickets, batch.piece_rows, answers, strict=True):
-            if isinstance(answer, Failure | Miscount):
+            if isinstance(answer, Failure):
                 self._fail(batch, ticket, answer)
             elif not ticket.gone:
                 kept.append((ticket, rows, answer))
@@ -416,12 +416,12 @@ class Batcher(Generic[P, R]):
         else:
             self._executor.submit(work, partial(self._scored, batch))
 
-    def _scored(self, batch: _Batch, answer: list[Any] | Failure | Miscount, seconds: float) -> None:
+    def _scored(self, batch: _Batch, answer: list[Any] | Failure, seconds: float) -> None:
         batch.score_seconds = seconds
         if isinstance(answer, list):
             self._learn(batch)
             self._finish(batch, answer)
-        elif isinstance(answer, Miscount):
+        elif isinstance(answer.error, Miscount):
             batch.outcome = BatchOutcome.WRONG_LENGTH
             self._finish(batch, [answer] * len(batch.tickets))
         else:
@@ -430,16 +430,16 @@ class Batcher(Generic[P, R]):
 
     def _learn(self, batch: _Batch) -> None:
         """Never from a failed batch, nor from the last pieces of a scorer that was replaced."""
-        if batch.lane is batch.state.lane:
-            self._lanes.learn(batch.state, batch.rows, batch.score_seconds)
         if not batch.on_loop:
             self._lanes.learn_handover(self._clock() - batch.started_at - batch.score_seconds)
+        if batch.lane is batch.state.lane:
+            self._lanes.learn(batch.state, batch.rows, batch.score_seconds)
 
     def _take_apart(self, batch: _Batch, failure: Failure) -> None:
         if len(batch.requests) == 1:
             self._finish(batch, [failure])
             return
-        batch.predicted_seconds *= 3  # for the prediction of those who arrive meanwhile
+        batch.predicted_seconds *= 3  # so that those who arrive meanwhile know how long this may take
         work = partial(take_apart, batch.lane.score, batch.requests)
         self._executor.submit(work, partial(self._taken_apart, batch))
 
@@ -467,7 +467,7 @@ class Batcher(Generic[P, R]):
     def _deliver(self, batch: _Batch, ticket: Ticket, rows: int, result: Any) -> None:
         ticket.rows_scored += rows
         ticket.score_seconds += batch.score_seconds
-        if isinstance(result, Failure | Miscount):
+        if isinstance(result, Failure):
             self._fail(batch, ticket, result)
         elif rows == ticket.rows:
             self._answer(batch, ticket, result)
@@ -488,14 +488,11 @@ class Batcher(Generic[P, R]):
         scored = Scored(result, ticket.queue_seconds, ticket.score_seconds, batch.rows, len(batch.tickets))
         self._settle(batch.state, ticket, scored)
 
-    def _fail(self, batch: _Batch, ticket: Ticket, failure: Failure | Miscount) -> None:
+    def _fail(self, batch: _Batch, ticket: Ticket, failure: Failure) -> None:
         batch.failed_requests += 1
-        name = batch.state.name
-        if isinstance(failure, Miscount):
-            error: ScoringFailed = WrongLength(name, ticket.rows, expected=failure.expected, got=failure.got)
-        else:
-            error = ScoringFailed(name, ticket.rows)
-            error.__cause__ = failure.error
+        kind = WrongLength if isinstance(failure.error, Miscount) else ScoringFailed
+        error = kind(batch.state.name, ticket.rows)
+        error.__cause__ = failure.error
         self._settle(batch.state, ticket, error)
 
     def _settle(self, state: LaneState, ticket: Ticket, answer: Scored[R] | BatchingError) -> None:

@@ -107,11 +107,3 @@ class ScoringFailed(BatchingError):
 
 class WrongLength(ScoringFailed):
     """The scorer answered a batch with too few or too many results, so nobody knows whose they are."""
-
-    def __init__(self, lane: str, rows: int, *, expected: int, got: int) -> None:
-        super().__init__(lane, rows)
-        self.expected = expected
-        self.got = got
-
-    def __str__(self) -> str:
-        return f"{self.lane}: {self.expected} results were due and {self.got} came"

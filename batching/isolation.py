@@ -6,33 +6,39 @@ from typing import Any, NamedTuple
 
 
 class Failure(NamedTuple):
-    """In the place of a result: what the scorer raised for this request."""
+    """In the place of a result, or of all of them: what was raised for it."""
 
     error: BaseException
 
 
-class Miscount(NamedTuple):
-    """In the place of all results: the scorer gave `got` of them for `expected` requests."""
+class Miscount(Exception):
+    """There were `got` results for `expected` requests, so nobody knows whose they are."""
 
-    expected: int
-    got: int
+    def __init__(self, expected: int, got: int) -> None:
+        super().__init__(f"{expected} results were due and {got} came")
 
 
 Score = Callable[[Sequence[Any]], Sequence[Any]]
 Prepare = Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
 
 
-def attempt(score: Score, requests: Sequence[Any]) -> list[Any] | Failure | Miscount:
+def attempt(score: Score, requests: Sequence[Any]) -> list[Any] | Failure:
     """Score all at once. Never raises: whatever a scorer raises, it must not end the thread that runs it."""
     try:
-        results = list(score(requests))
+        return _counted(requests, score(requests))
     except BaseException as error:  # noqa: BLE001 - SystemExit of a model is that model's failure, too
         return Failure(error)
-    return results if len(results) == len(requests) else Miscount(len(requests), len(results))
+
+
+def _counted(requests: Sequence[Any], results: Sequence[Any]) -> list[Any]:
+    counted = list(results)
+    if len(counted) != len(requests):
+        raise Miscount(len(requests), len(counted))
+    return counted
 
 
 def take_apart(score: Score, requests: Sequence[Any]) -> list[Any]:
-    """The results of requests that failed together: each its own result, or a `Failure` or `Miscount` of its own.
+    """The results of requests that failed together: each its own result, or a `Failure` of its own.
 
     Halves are scored again until those that fail are found: for one culprit among k requests about 2 log2(k) more
     calls and never more than k. Where both halves fail the rest is scored one by one, so that whatever fails, k + 2
@@ -43,7 +49,7 @@ def take_apart(score: Score, requests: Sequence[Any]) -> list[Any]:
     middle = len(requests) // 2
     halves = requests[:middle], requests[middle:]
     answers = [attempt(score, half) for half in halves]
-    failed = [isinstance(answer, Failure | Miscount) for answer in answers]
+    failed = [isinstance(answer, Failure) for answer in answers]
     if all(failed):
         return _one_by_one(score, requests)
     return [
@@ -55,28 +61,26 @@ def take_apart(score: Score, requests: Sequence[Any]) -> list[Any]:
 
 def _one_by_one(score: Score, requests: Sequence[Any]) -> list[Any]:
     answers = (attempt(score, [request]) for request in requests)
-    return [answer if isinstance(answer, Failure | Miscount) else answer[0] for answer in answers]
+    return [answer if isinstance(answer, Failure) else answer[0] for answer in answers]
 
 
 async def prepare_all(prepare: Prepare, requests: Sequence[Any]) -> list[Any]:
-    """What a batch needs before it is scored: for each request its own, or a `Failure` or `Miscount` of its own.
+    """What a batch needs before it is scored: for each request its own, or a `Failure` of its own.
 
     A preparation that fails is repeated once for each request alone, all at once: one more round trip, k more calls.
+    One that lost count is not: what it gave is nobody's.
     """
     answer = await _attempt_prepare(prepare, requests)
-    if isinstance(answer, Miscount):
-        return [answer] * len(requests)
     if not isinstance(answer, Failure):
         return answer
-    if len(requests) == 1:
-        return [answer]
+    if len(requests) == 1 or isinstance(answer.error, Miscount):
+        return [answer] * len(requests)
     answers = await asyncio.gather(*(_attempt_prepare(prepare, [request]) for request in requests))
-    return [answer if isinstance(answer, Failure | Miscount) else answer[0] for answer in answers]
+    return [answer if isinstance(answer, Failure) else answer[0] for answer in answers]
 
 
-async def _attempt_prepare(prepare: Prepare, requests: Sequence[Any]) -> list[Any] | Failure | Miscount:
+async def _attempt_prepare(prepare: Prepare, requests: Sequence[Any]) -> list[Any] | Failure:
     try:
-        prepared = list(await prepare(requests))
+        return _counted(requests, await prepare(requests))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is its requests' failure
         return Failure(error)
-    return prepared if len(prepared) == len(requests) else Miscount(len(requests), len(prepared))

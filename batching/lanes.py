@@ -69,6 +69,7 @@ class Lanes:
         self.limits = limits
         self.handover_seconds = 0.0
         self.full_batch_seconds = 0.0
+        self._measured_handover_seconds = 0.0
         self._served_seconds = 0.0
 
     def __iter__(self) -> Iterator[LaneState]:
@@ -76,12 +77,12 @@ class Lanes:
 
     def open(self, handover_seconds: float) -> None:
         """Size the batches by what a hand-over costs."""
-        self.handover_seconds = handover_seconds
+        self.handover_seconds = self._measured_handover_seconds = handover_seconds
         for state in self:
             self.put(state, state.lane)
 
     def put(self, state: LaneState, lane: Lane[Any, Any]) -> None:
-        state.put(lane, limit_rows=self.limits.batch_rows(lane.cost, self.handover_seconds))
+        state.put(lane, limit_rows=self.limits.batch_rows(lane.cost, self._measured_handover_seconds))
         self._predict_full_batch()
 
     def anybody_waits(self) -> bool:
@@ -91,7 +92,7 @@ class Lanes:
 
     def work_seconds(self, state: LaneState, rows: int) -> float:
         """To score so many rows of a lane, as predicted."""
-        batches = policy.batches(rows, state.line.limit_rows)
+        batches = policy.batch_count(rows, state.line.limit_rows)
         return state.model.seconds(rows, batches) + batches * self.handover_seconds
 
     def waiting_seconds(self) -> float:
@@ -109,9 +110,9 @@ class Lanes:
         than it has work for.
         """
         limit_rows = state.line.limit_rows
-        rows += state.line.turn_rows * policy.batches(rows, limit_rows)
+        rows += state.line.turn_rows * policy.batch_count(rows, limit_rows)
         if state.flag.on:
-            rows = limit_rows * policy.batches(rows, limit_rows)
+            rows = limit_rows * policy.batch_count(rows, limit_rows)
         own = self.work_seconds(state, rows) + state.prepare_seconds
         others = sum(
             min(own, self.work_seconds(other, other.line.rows))

@@ -54,7 +54,7 @@ class Limits:
     max_batch_rows: int = 4096
     max_batch_seconds: float = 0.005
     fixed_share: float = 0.02
-    max_wait_seconds: float = 0.05
+    max_wait_seconds: float = 0.04
     max_waiting_batches: int = 20
     max_loop_seconds: float = 0.0002
 
@@ -141,13 +141,13 @@ class OverloadFlag:
         self._refused = False
 
 
-def batches(rows: int, limit_rows: int) -> int:
+def batch_count(rows: int, limit_rows: int) -> int:
     return -(-rows // limit_rows)
 
 
 def margin_seconds(model: CostModel, rows: int, limit_rows: int) -> float:
     """What to add to a predicted finish so that about 19 of 20 come sooner: 1.65 sigma of a sum of batches."""
-    return 1.65 * model.spread * model.seconds(min(rows, limit_rows)) * math.sqrt(batches(rows, limit_rows) + 1)
+    return 1.65 * model.spread * model.seconds(min(rows, limit_rows)) * math.sqrt(batch_count(rows, limit_rows) + 1)
 
 
 def budget_seconds(

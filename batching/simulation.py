@@ -139,9 +139,10 @@ class Run:
         times = sorted(call.seconds for call in self.calls if call.outcome == "ok")
         return times[min(len(times) - 1, int(quantile * len(times)))] if times else math.nan
 
-    def late(self) -> int:
-        """Requests that were scored in vain."""
-        return sum(call.outcome == "ok" and not call.good for call in self.calls)
+    def vain(self) -> float:
+        """The share of scored rows that came too late for their caller."""
+        late = sum(call.rows for call in self.calls if call.outcome == "ok" and not call.good)
+        return late / sum(call.rows for call in self.calls if call.outcome == "ok")
 
     def admitted(self, priority: Priority) -> float:
         """The share of the requests of a class that was answered."""

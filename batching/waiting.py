@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batching.policy import CostModel, Priority, batches
+from batching.policy import CostModel, Priority, batch_count
 from batching.report import DispatchReason
 
 
@@ -103,8 +103,8 @@ class WaitingLine:
         for tickets in self._classes:
             yield from tickets
 
-    def head(self) -> Ticket | None:
-        """Who is next. Whoever had a turn steps behind its class first."""
+    def call_next(self) -> Ticket | None:
+        """Who is next. Whoever had a turn steps back behind its class first."""
         for tickets in self._classes:
             while tickets:
                 ticket = next(iter(tickets))
@@ -188,7 +188,7 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
     a batch ends where that changes.
     """
     taken = Cut(lane)
-    while taken.rows < line.limit_rows and (ticket := line.head()) is not None:
+    while taken.rows < line.limit_rows and (ticket := line.call_next()) is not None:
         if ticket.gone:
             line.leave(ticket)
             continue
@@ -211,7 +211,7 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
 
 
 def _finish_seconds(model: CostModel, rows: int, line: WaitingLine) -> float:
-    return model.seconds(rows, batches(rows, line.limit_rows))
+    return model.seconds(rows, batch_count(rows, line.limit_rows))
 
 
 def _give(line: WaitingLine, taken: Cut, ticket: Ticket, rows: int, now: float) -> None:

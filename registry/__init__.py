@@ -9,7 +9,7 @@ from registry.errors import (
     RegistryError,
     RegistryUnavailable,
 )
-from registry.fetch import Fetched, fetch
+from registry.fetch import Fetched, fetch, fetch_all
 from registry.golden import Golden
 from registry.model import Model, load_model
 from registry.signature import Feature, Value
@@ -28,6 +28,7 @@ __all__ = [
     "RegistryUnavailable",
     "Value",
     "fetch",
+    "fetch_all",
     "load_model",
     "read_bundle",
     "write_bundle",

@@ -10,8 +10,11 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +22,7 @@ import msgspec
 
 from registry.bundle import read_bundle
 from registry.cache import BundleCache, Question
-from registry.errors import BundleError, ModelNotFound, RegistryUnavailable
+from registry.errors import BundleError, ModelNotFound, RegistryError, RegistryUnavailable
 from registry.uri import parse_uri
 
 LOCAL_TRACKING_URI = "sqlite:///.frontrow/mlflow.db"
@@ -50,27 +53,47 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def fetch(uri: str, *, cache: Path, tracking_uri: str | None, timeout_seconds: float) -> Fetched:
-    """A bundle folder for a model URI: docs/registry.md lists what a URI may be.
+    """A bundle folder for a model URI: `fetch_all` for a single one."""
+    return fetch_all([uri], cache=cache, tracking_uri=tracking_uri, timeout_seconds=timeout_seconds)[0]
 
-    A registered model is asked for in MLflow at `tracking_uri` (None: `MLFLOW_TRACKING_URI`, else the local
-    `.frontrow/mlflow.db`), downloaded into `cache` unless it is there, and verified in full. When MLflow cannot be
+
+def fetch_all(uris: Sequence[str], *, cache: Path, tracking_uri: str | None, timeout_seconds: float) -> list[Fetched]:
+    """A bundle folder for each model URI, in their order: docs/registry.md lists what a URI may be.
+
+    Registered models are asked for in MLflow at `tracking_uri` (None: `MLFLOW_TRACKING_URI`, else the local
+    `.frontrow/mlflow.db`), downloaded into `cache` unless they are there, and verified in full. When MLflow cannot be
     asked within `timeout_seconds`, the bundle that it named last stands in. Raises `RegistryUnavailable` where there
     is none, and `BundleError` for a URI that names nothing or a model that must not be served.
     """
-    model = parse_uri(uri)
-    if isinstance(model, Path):
-        bundle = read_bundle(model)
-        return Fetched(model, "bundle", f"{bundle.name}/{bundle.version} from {model}", datetime.now(UTC))
+    models = {uri: parse_uri(uri) for uri in uris}
     tracking_uri = tracking_uri or default_tracking_uri()
-    bundles, question = BundleCache(cache), Question(uri, without_credentials(tracking_uri))
+    bundles = BundleCache(cache)
+    registered = [uri for uri, model in models.items() if not isinstance(model, Path)]
+    answers = _ask(registered, bundles, tracking_uri, timeout_seconds) if registered else {}
+    return [
+        _read(model)
+        if isinstance(model, Path)
+        else _settle(Question(uri, without_credentials(tracking_uri)), bundles, answers[uri])
+        for uri, model in ((uri, models[uri]) for uri in uris)
+    ]
+
+
+def _read(folder: Path) -> Fetched:
+    bundle = read_bundle(folder)
+    return Fetched(folder, "bundle", f"{bundle.name}/{bundle.version} from {folder}", datetime.now(UTC))
+
+
+def _settle(question: Question, bundles: BundleCache, answer: Answer | RegistryError) -> Fetched:
+    """What the answer stands for. Raises it when it is about the model, and not about MLflow."""
+    if isinstance(answer, RegistryUnavailable):
+        return _last_known_good(bundles, question, str(answer))
+    if isinstance(answer, RegistryError):
+        raise answer
+    fetched_at = datetime.now(UTC)
     try:
-        answer = _ask(uri, bundles, tracking_uri, timeout_seconds)
-        fetched_at = datetime.now(UTC)
         bundles.remember(question, Path(answer.folder), fetched_at)
     except OSError as error:
-        return _last_known_good(bundles, question, f"the bundle cache {cache} cannot be used: {error}")
-    except RegistryUnavailable as error:
-        return _last_known_good(bundles, question, str(error))
+        return _last_known_good(bundles, question, f"the bundle cache {bundles} cannot be used: {error}")
     return Fetched(Path(answer.folder), "registry", answer.text, fetched_at)
 
 
@@ -113,44 +136,63 @@ def _last_known_good(bundles: BundleCache, question: Question, problem: str) -> 
     return Fetched(bundle.folder, "last-known-good", detail, record.fetched_at)
 
 
-def _ask(uri: str, bundles: BundleCache, tracking_uri: str, timeout_seconds: float) -> Answer:
-    """The child's answer, which is `verified`. Raises what it says otherwise, or why it could not say anything."""
+def _ask(
+    uris: Sequence[str], bundles: BundleCache, tracking_uri: str, timeout_seconds: float
+) -> dict[str, Answer | RegistryError]:
+    """For each URI the child's answer, which is `verified`, or what it says otherwise.
+
+    One child asks for all of them: starting MLflow's client takes longer than everything that it is asked.
+    """
+    try:
+        check_local_store(tracking_uri)
+        with ExitStack() as stack:
+            workspaces = {uri: stack.enter_context(bundles.workspace()) for uri in uris}
+            stderr = workspaces[uris[0]] / "stderr"
+            code = _run_child(workspaces, bundles, stderr, tracking_uri, timeout_seconds)
+            words = stderr.read_text(errors="replace").split("\n")
+            judge = partial(_judge, code=code, words=words, tracking_uri=tracking_uri, timeout_seconds=timeout_seconds)
+            return {uri: judge(_read_answer(workspace)) for uri, workspace in workspaces.items()}
+    except RegistryUnavailable as error:
+        return dict.fromkeys(uris, error)
+    except OSError as error:
+        return dict.fromkeys(uris, RegistryUnavailable(f"the bundle cache {bundles} cannot be used: {error}"))
+
+
+def _judge(  # noqa: PLR0911 one meaning for each state
+    answer: Answer, *, code: int | None, words: Sequence[str], tracking_uri: str, timeout_seconds: float
+) -> Answer | RegistryError:
+    """What an answer means, knowing how its child ended: with an exit code, or None when it was killed for its time."""
     where = f"MLflow at {without_credentials(tracking_uri)}"
-    check_local_store(tracking_uri)
-    with bundles.workspace() as workspace:
-        code = _run_child(uri, bundles, workspace, tracking_uri, timeout_seconds)
-        answer = _read_answer(workspace)
-        words = (workspace / "stderr").read_text(errors="replace").split("\n")
     match answer.state:
         case "verified":
             return answer
         case "refused":
-            raise BundleError(answer.text)
+            return BundleError(answer.text)
         case "not found":
-            raise ModelNotFound(answer.text)
+            return ModelNotFound(answer.text)
         case "unavailable":
-            raise RegistryUnavailable(answer.text)
+            return RegistryUnavailable(answer.text)
         case "verifying" if code is not None and code < 0 and code != -signal.SIGKILL:
-            raise BundleError(f"{answer.text} crashed the process that did it: {signal.Signals(-code).name}")
+            return BundleError(f"{answer.text} crashed the process that did it: {signal.Signals(-code).name}")
         case "asking" if code is None:
-            raise RegistryUnavailable(f"{where} did not answer within {timeout_seconds:g} s")
+            return RegistryUnavailable(f"{where} did not answer within {timeout_seconds:g} s")
         case _ if code is None:
-            raise RegistryUnavailable(f"{where} answered, but {answer.text} took more than {timeout_seconds:g} s")
+            return RegistryUnavailable(f"{where} answered, but {answer.text} took more than {timeout_seconds:g} s")
     last_words = next((line.strip() for line in reversed(words) if line.strip()), "nothing said")
-    raise RegistryUnavailable(f"the process that asks {where} ended with code {code}: {last_words[:200]}")
+    return RegistryUnavailable(f"the process that asks {where} ended with code {code}: {last_words[:200]}")
 
 
 def _run_child(
-    uri: str, bundles: BundleCache, workspace: Path, tracking_uri: str, timeout_seconds: float
+    workspaces: Mapping[str, Path], bundles: BundleCache, stderr_path: Path, tracking_uri: str, timeout_seconds: float
 ) -> int | None:
     """Run `python -m registry` to its end and return its exit code; None when it took too long and was killed."""
     environment = os.environ | mlflow_environment(timeout_seconds)
     environment["MLFLOW_TRACKING_URI"] = tracking_uri  # not an argument: it may hold a password
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_house(), os.environ.get("PYTHONPATH")]))
-    arguments = ["-m", "registry", uri, str(bundles), str(workspace), str(math.ceil(timeout_seconds))]
-    with (workspace / "stderr").open("wb") as stderr:
+    questions = [part for uri, workspace in workspaces.items() for part in (uri, str(workspace))]
+    with stderr_path.open("wb") as stderr:
         child = subprocess.Popen(  # noqa: S603 our own module
-            [sys.executable, *arguments],
+            [sys.executable, "-m", "registry", str(bundles), str(math.ceil(timeout_seconds)), *questions],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stderr,

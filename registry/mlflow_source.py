@@ -60,13 +60,18 @@ class Reporter:
 
 
 def main() -> None:
-    """Fetch one model; `answer.json` in the workspace says how far it is and, in the end, how it went."""
-    uri, cache, workspace, limit_seconds = sys.argv[1:]
+    """Fetch models; `answer.json` in the workspace of each says how far it is and, in the end, how it went."""
+    cache, limit_seconds, *questions = sys.argv[1:]
     signal.alarm(int(limit_seconds) + 1)  # the parent kills us at the limit, unless it is gone itself
-    report = Reporter(Path(workspace) / "answer.json")
+    for uri, workspace in zip(questions[::2], questions[1::2], strict=True):
+        _fetch_and_say(uri, BundleCache(Path(cache)), Path(workspace))
+
+
+def _fetch_and_say(uri: str, cache: BundleCache, workspace: Path) -> None:
+    report = Reporter(workspace / "answer.json")
     try:
         with spoken_errors():
-            report(fetch_model(uri, BundleCache(Path(cache)), Path(workspace), report))
+            report(fetch_model(uri, cache, workspace, report))
     except ModelNotFound as error:
         report(Answer("not found", str(error)))
     except BundleError as error:

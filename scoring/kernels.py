@@ -25,7 +25,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls; its machine code is kept where numba finds a place that it may write."""
     try:
         return njit(cache=True, nogil=True)(function)
-    except (OSError, RuntimeError):
+    except RuntimeError:  # there is no such place
         return njit(nogil=True)(function)
 
 
@@ -114,6 +114,8 @@ def classify(rows, first, lanes, lines, classes):  # type: ignore[no-untyped-def
     for feature in range(last_classes.size):
         known = category_offsets[feature + 1] - category_offsets[feature]
         start, end = uint64(block_offsets[feature]), uint64(block_offsets[feature + 1])
+        if end == start and known == 0:
+            continue  # no split asks about it, so it has no columns and its class is never looked at
         for lane in range(lanes):
             value = rows[min(uint64(first) + uint64(lane), last_row), feature]
             found = uint64(last_classes[feature])
@@ -124,7 +126,7 @@ def classify(rows, first, lanes, lines, classes):  # type: ignore[no-untyped-def
                     before += uint64(BLOCK) * count_below(blocks, block, value)
                 before += count_below(boundaries, start * uint64(BLOCK) + before, value)
                 found = before if value == value else found  # noqa: PLR0124
-            elif known > 0 and value > -1.0 and value < known:
+            elif value > -1.0 and value < known:
                 found = uint64(categories[uint64(category_offsets[feature]) + uint64(value)])
             classes[feature * LANES + lane] = found
 
@@ -136,6 +138,8 @@ def encode(rows, first, lines, classes, block):  # type: ignore[no-untyped-def]
     _, _, _, _, _, last_classes, codes, code_offsets, column_offsets = lines
     for feature in range(last_classes.size):
         columns = uint64(column_offsets[feature + 1] - column_offsets[feature])
+        if columns == uint64(0):
+            continue
         start, target, at = uint64(code_offsets[feature]), uint64(column_offsets[feature]), feature * LANES
         p0, p1 = start + columns * classes[at], start + columns * classes[at + 1]
         p2, p3 = start + columns * classes[at + 2], start + columns * classes[at + 3]

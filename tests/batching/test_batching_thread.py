@@ -78,8 +78,8 @@ class Crowd:
                 self.batcher.swap(name, lane())
 
 
-@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_ten_thousand_requests_have_ten_thousand_outcomes_and_every_result_is_ones_own(runner):
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_ten_thousand_requests_have_ten_thousand_outcomes_and_every_result_is_ones_own(new_loop):
     async def main() -> None:
         batcher = Batcher({"control": lane(), "treatment": lane()}, limits=Limits(max_batch_rows=2048))
         async with batcher:
@@ -99,7 +99,8 @@ def test_ten_thousand_requests_have_ten_thousand_outcomes_and_every_result_is_on
         counted = sum(stats.outcomes[Outcome.CANCELLED] for stats in batcher.stats().lanes.values())
         return crowd.ends["cancelled"] - counted
 
-    runner(main())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
 
 
 def test_the_loop_goes_on_while_a_batch_is_scored_and_scores_come_from_one_other_thread():
@@ -124,7 +125,8 @@ def test_the_loop_goes_on_while_a_batch_is_scored_and_scores_come_from_one_other
             assert [scored.result for scored in await asyncio.gather(*calls)] == [0, 1, 2]
         assert threads == {"scoring"}
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(main())
 
 
 def test_the_thread_is_gone_after_the_drain():
@@ -134,7 +136,8 @@ def test_the_thread_is_gone_after_the_drain():
             assert "scoring" in {thread.name for thread in threading.enumerate()}
 
     before = set(threading.enumerate())
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(main())
     assert not {thread.name for thread in set(threading.enumerate()) - before} & {"scoring"}
 
 
@@ -154,7 +157,8 @@ def test_a_loop_that_ends_without_a_drain_ends_the_thread_at_its_next_result():
         call.cancel()
 
     before = set(threading.enumerate())
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(main())
     (thread,) = (each for each in set(threading.enumerate()) - before if each.name == "scoring")
     may_end.set()
     thread.join(SECONDS)

@@ -81,3 +81,23 @@ def test_a_real_ranking_set_is_served_with_the_scores_and_the_ndcg_of_booster_pr
     print(f"NDCG@5 on rank.test: {served:.4f} over HTTP, {offline:.4f} offline\n{printed}")
     assert served == offline
     assert served >= 0.65
+
+
+def test_without_mlflow_the_last_known_good_bundle_serves_and_says_so(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    settings = {"control_model": "models:/letor@champion", "treatment_model": "", "registry_timeout_seconds": 120}
+    with serving(folder, **settings) as process:
+        fresh = httpx.get(f"{process.url}/readyz").json()
+        assert fresh == {"ready": True, "missing": [], "notes": []}
+    database = folder / ".frontrow" / "mlflow.db"
+    database.rename(folder / "elsewhere.db")
+    try:
+        with serving(folder, **settings) as process:
+            ready = httpx.get(f"{process.url}/readyz")
+            metrics = httpx.get(f"{process.url}/metrics").text
+            answer = httpx.post(f"{process.url}/v1/rank", json={"candidates": ["a"]})
+    finally:
+        (folder / "elsewhere.db").rename(database)
+    assert (ready.status_code, answer.status_code) == (200, 200)
+    assert "last known good" in ready.json()["notes"][0]
+    assert 'frontrow_model_last_known_good{variant="control"} 1.0' in metrics

@@ -44,7 +44,7 @@ def line(ago_ms: int, activity: str = "A1", kind: Kind = "view") -> tuple[int, s
 
 
 class FakeStore(MemoryStore):
-    """A memory store whose fetches take `delay_seconds`, raise `error`, or give `answer`; appends take their time too."""
+    """Fetches take `delay_seconds`, raise `error`, or give `answer`; its appends take `append_seconds`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,6 +30,7 @@ from features.history import DAY_MS, merge, unpack
 HOUR_MS = 3_600_000
 NOW = 1_790_000_000_000
 NAN = math.nan
+BOUNDS = Bounds()
 
 ACTIVITIES: dict[str, tuple[str | None, str | None, float | None]] = {
     "louvre": ("museum", "Paris", 20.0),
@@ -73,7 +74,7 @@ def history(*events: tuple[str, float] | tuple[str, float, Kind]) -> History:
     return NOTHING if value is None else unpack(value, visitor_key("anna"))
 
 
-def derived(name: str, of: History, *, catalog: Catalog = CATALOG, bounds: Bounds = Bounds()) -> list[float]:
+def derived(name: str, of: History, *, catalog: Catalog = CATALOG, bounds: Bounds = BOUNDS) -> list[float]:
     """One feature for all of IDS."""
     rows = np.array([catalog.rows.get(activity, len(catalog)) for activity in IDS])
     categories = {one.name: one.categories for one in declare(CATALOG)}
@@ -223,14 +224,14 @@ def test_training_has_the_numbers_that_serving_had_bit_for_bit() -> None:
     visitors = [f"visitor {number}" for number in range(20)]
     events = shopping(random, visitors, 6_000)
     declared = {one.name: one.categories for one in declare(CATALOG)}
-    bounds = Bounds()
-    features = DerivedFeatures(declared, CATALOG, bounds)
+    features = DerivedFeatures(declared, CATALOG, BOUNDS)
     store: dict[str, bytes | None] = {}
-    sessions, served = [], []
+    sessions: list[Session] = []
+    served = []
     for event, after in pairwise([*events, Event("", "", "view", NOW)]):
         key = visitor_key(event.visitor)
-        oldest = oldest_record(event.at - bounds.ttl_ms)
-        store[event.visitor] = merge(store.get(event.visitor), [record(event)], key, limit=bounds.events, oldest=oldest)
+        oldest = oldest_record(event.at - BOUNDS.ttl_ms)
+        store[event.visitor] = merge(store.get(event.visitor), [record(event)], key, limit=BOUNDS.events, oldest=oldest)
         if after.at > event.at and len(sessions) < 1_000:
             visitor = random.choice(visitors)
             candidates = random.sample(IDS, 5)

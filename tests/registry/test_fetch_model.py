@@ -41,7 +41,7 @@ def fake_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     def install(code: str) -> None:
         package = tmp_path / "fake" / "mlflow"
         package.mkdir(parents=True)
-        report = "report = lambda state: open(sys.argv[3] + '/answer.json', 'w').write(json.dumps(state))"
+        report = "report = lambda state: open(sys.argv[4] + '/answer.json', 'w').write(json.dumps(state))"
         (package / "__init__.py").write_text(f"import json, os, signal, subprocess, sys, time\n{report}\n{code}\n")
         monkeypatch.setenv("PYTHONPATH", str(package.parent))
 

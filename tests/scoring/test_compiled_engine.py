@@ -163,6 +163,18 @@ print("sound")
     assert child.stdout.strip() == "sound", child.stderr
 
 
+def test_kernels_compile_also_where_their_machine_code_can_be_kept_nowhere() -> None:
+    program = (
+        "import numpy as np; from scoring.kernels import offsets_are_sound as sound;"
+        "print(sound(np.array([0, 3]), 3), type(sound._cache).__name__)"
+    )
+    environment = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": ""}
+    child = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, timeout=100, check=True
+    )
+    assert child.stdout.decode().split() == ["True", "NullCache"]
+
+
 # ---- which engine serves ----
 
 
