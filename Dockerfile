@@ -61,8 +61,8 @@ COPY --from=build /venv /venv
 COPY --from=build /frontrow /frontrow
 COPY --from=build /models /models
 
-# Any user and a read-only root will do: only numba's cache is written, below HOME and where that is possible. One thread
-# for each library, because the service decides itself how it spends its cores.
+# Any user and a read-only root will do: only numba's cache is written, below HOME and where that is possible. One
+# thread for each library, because the service decides itself how it spends its cores.
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/frontrow PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     HOME=/tmp OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
     FRONTROW_HOST=0.0.0.0 FRONTROW_PORT=8000 \

@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
+from batching.batch import Batch
 from batching.calibration import measure_handover
 from batching.errors import BatchingError, Draining, Expired, NotStarted, ScoringFailed, Shed, UnknownLane, WrongLength
 from batching.isolation import Failure, Miscount, Prepare, attempt, prepare_all, take_apart
@@ -16,7 +17,7 @@ from batching.lanes import Lane, Lanes, LaneState
 from batching.policy import Limits, Priority, Refusal
 from batching.report import BatchOutcome, BatchReport, DispatchReason, LaneStats, Outcome, Scored, Stats
 from batching.thread import Executor, ScoringThread
-from batching.waiting import Cut, Ticket
+from batching.waiting import Ticket
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -24,62 +25,6 @@ R = TypeVar("R")
 Observer = Callable[[BatchReport], None]
 
 _log = logging.getLogger(__name__)
-
-
-class _Batch:
-    """Requests on their way through `prepare` and `score` together."""
-
-    __slots__ = (
-        "charged_seconds",
-        "failed_requests",
-        "lane",
-        "on_loop",
-        "outcome",
-        "piece_rows",
-        "predicted_seconds",
-        "prepare_seconds",
-        "prepared",
-        "queue_seconds",
-        "reason",
-        "requests",
-        "rows",
-        "score_seconds",
-        "started_at",
-        "state",
-        "tickets",
-    )
-
-    def __init__(self, state: LaneState, taken: Cut, reason: DispatchReason, now: float) -> None:
-        self.state = state
-        self.lane: Lane[Any, Any] = taken.lane
-        self.tickets = taken.tickets
-        self.piece_rows = taken.piece_rows
-        self.requests = [ticket.request for ticket in taken.tickets]
-        self.rows = taken.rows
-        self.reason = reason
-        self.queue_seconds = tuple(taken.waited_seconds)
-        self.started_at = now
-        self.predicted_seconds = self.charged_seconds = state.model.seconds(taken.rows)
-        self.prepared = False
-        self.on_loop = False
-        self.outcome = BatchOutcome.OK
-        self.failed_requests = 0
-        self.prepare_seconds = 0.0
-        self.score_seconds = 0.0
-
-    def report(self) -> BatchReport:
-        return BatchReport(
-            lane=self.state.name,
-            rows=self.rows,
-            requests=len(self.tickets),
-            reason=self.reason,
-            outcome=self.outcome,
-            failed_requests=self.failed_requests,
-            on_loop=self.on_loop,
-            queue_seconds=self.queue_seconds,
-            prepare_seconds=self.prepare_seconds,
-            score_seconds=self.score_seconds,
-        )
 
 
 class Batcher(Generic[P, R]):
@@ -117,8 +62,8 @@ class Batcher(Generic[P, R]):
         self._started = False
         self._accepting = False
         self._closed = asyncio.Event()
-        self._scoring: _Batch | None = None
-        self._ahead: _Batch | None = None  # cut and in preparation, or prepared and the next to be scored
+        self._scoring: Batch | None = None
+        self._ahead: Batch | None = None  # cut and in preparation, or prepared and the next to be scored
         self._waking = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
@@ -340,29 +285,29 @@ class Batcher(Generic[P, R]):
                 return True
         return False
 
-    def _begin_preparation(self, batch: _Batch) -> None:
+    def _begin_preparation(self, batch: Batch) -> None:
         if batch.lane.prepare is None:
             batch.prepared = True
         else:
             self._preparation = self._loop.create_task(self._prepare(batch, batch.lane.prepare))
 
-    def _cut(self, state: LaneState, reason: DispatchReason) -> _Batch | None:
+    def _cut(self, state: LaneState, reason: DispatchReason) -> Batch | None:
         now = self._clock()
         taken = self._lanes.cut(state, now)
         for ticket in taken.expired:
             self._expire(state, ticket, now)
         if not taken.tickets:
             return None
-        batch = _Batch(state, taken, taken.reason or reason, now)
+        batch = Batch(state, taken, taken.reason or reason, now)
         if any(rows < ticket.rows for ticket, rows in zip(taken.tickets, taken.piece_rows, strict=True)):
             self._split(batch)
         return batch
 
-    def _split(self, batch: _Batch) -> None:
+    def _split(self, batch: Batch) -> None:
         """Replace oversize requests by their piece of this batch."""
         self._keep(batch, [self._piece(batch, *each) for each in zip(batch.tickets, batch.piece_rows, strict=True)])
 
-    def _piece(self, batch: _Batch, ticket: Ticket, rows: int) -> Any:
+    def _piece(self, batch: Batch, ticket: Ticket, rows: int) -> Any:
         if rows == ticket.rows:
             return ticket.request
         start = ticket.rows - ticket.rows_left - rows
@@ -373,7 +318,7 @@ class Batcher(Generic[P, R]):
 
     # In the scorer
 
-    async def _prepare(self, batch: _Batch, prepare: Prepare) -> None:
+    async def _prepare(self, batch: Batch, prepare: Prepare) -> None:
         started = self._clock()
         try:
             answers = await prepare_all(prepare, batch.requests)
@@ -385,20 +330,14 @@ class Batcher(Generic[P, R]):
         batch.prepared = True
         self._advance(DispatchReason.GATHERED)
 
-    def _keep(self, batch: _Batch, answers: list[Any]) -> None:
+    def _keep(self, batch: Batch, answers: list[Any]) -> None:
         """Go on with the requests that are ready to be scored; fail the others, and drop whose caller left."""
-        kept = []
-        for ticket, rows, answer in zip(batch.tickets, batch.piece_rows, answers, strict=True):
+        for ticket, answer in zip(batch.tickets, answers, strict=True):
             if isinstance(answer, Failure):
                 self._fail(batch, ticket, answer)
-            elif not ticket.gone:
-                kept.append((ticket, rows, answer))
-        batch.tickets = [ticket for ticket, _, _ in kept]
-        batch.piece_rows = [rows for _, rows, _ in kept]
-        batch.requests = [answer for _, _, answer in kept]
-        batch.rows = sum(batch.piece_rows)
+        batch.keep(answers)
 
-    def _score(self, batch: _Batch) -> None:
+    def _score(self, batch: Batch) -> None:
         if batch.lane.prepare is not None:
             self._keep(batch, batch.requests)  # the scorer may have been busy for long since
         now = self._clock()
@@ -416,7 +355,7 @@ class Batcher(Generic[P, R]):
         else:
             self._executor.submit(work, partial(self._scored, batch))
 
-    def _scored(self, batch: _Batch, answer: list[Any] | Failure, seconds: float) -> None:
+    def _scored(self, batch: Batch, answer: list[Any] | Failure, seconds: float) -> None:
         batch.score_seconds = seconds
         if isinstance(answer, list):
             self._learn(batch)
@@ -428,14 +367,14 @@ class Batcher(Generic[P, R]):
             batch.outcome = BatchOutcome.TAKEN_APART
             self._take_apart(batch, answer)
 
-    def _learn(self, batch: _Batch) -> None:
+    def _learn(self, batch: Batch) -> None:
         """Never from a failed batch, nor from the last pieces of a scorer that was replaced."""
         if not batch.on_loop:
             self._lanes.learn_handover(self._clock() - batch.started_at - batch.score_seconds)
         if batch.lane is batch.state.lane:
             self._lanes.learn(batch.state, batch.rows, batch.score_seconds)
 
-    def _take_apart(self, batch: _Batch, failure: Failure) -> None:
+    def _take_apart(self, batch: Batch, failure: Failure) -> None:
         if len(batch.requests) == 1:
             self._finish(batch, [failure])
             return
@@ -443,12 +382,12 @@ class Batcher(Generic[P, R]):
         work = partial(take_apart, batch.lane.score, batch.requests)
         self._executor.submit(work, partial(self._taken_apart, batch))
 
-    def _taken_apart(self, batch: _Batch, results: list[Any], seconds: float) -> None:
+    def _taken_apart(self, batch: Batch, results: list[Any], seconds: float) -> None:
         batch.on_loop = False
         batch.score_seconds += seconds
         self._finish(batch, results)
 
-    def _finish(self, batch: _Batch, results: list[Any]) -> None:
+    def _finish(self, batch: Batch, results: list[Any]) -> None:
         """The scorer is free: everybody gets an answer, and the scorer its next batch."""
         self._scoring = None
         self._lanes.charge(batch.state, predicted_seconds=batch.charged_seconds, score_seconds=batch.score_seconds)
@@ -464,7 +403,7 @@ class Batcher(Generic[P, R]):
 
     # Answers
 
-    def _deliver(self, batch: _Batch, ticket: Ticket, rows: int, result: Any) -> None:
+    def _deliver(self, batch: Batch, ticket: Ticket, rows: int, result: Any) -> None:
         ticket.rows_scored += rows
         ticket.score_seconds += batch.score_seconds
         if isinstance(result, Failure):
@@ -476,7 +415,7 @@ class Batcher(Generic[P, R]):
             if ticket.rows_scored == ticket.rows:
                 self._join(batch, ticket)
 
-    def _join(self, batch: _Batch, ticket: Ticket) -> None:
+    def _join(self, batch: Batch, ticket: Ticket) -> None:
         try:
             result = batch.lane.join(ticket.pieces)
         except Exception as error:  # noqa: BLE001 - a failure of this request, of nobody else
@@ -484,11 +423,11 @@ class Batcher(Generic[P, R]):
         else:
             self._answer(batch, ticket, result)
 
-    def _answer(self, batch: _Batch, ticket: Ticket, result: R) -> None:
+    def _answer(self, batch: Batch, ticket: Ticket, result: R) -> None:
         scored = Scored(result, ticket.queue_seconds, ticket.score_seconds, batch.rows, len(batch.tickets))
         self._settle(batch.state, ticket, scored)
 
-    def _fail(self, batch: _Batch, ticket: Ticket, failure: Failure) -> None:
+    def _fail(self, batch: Batch, ticket: Ticket, failure: Failure) -> None:
         batch.failed_requests += 1
         kind = WrongLength if isinstance(failure.error, Miscount) else ScoringFailed
         error = kind(batch.state.name, ticket.rows)
@@ -518,7 +457,7 @@ class Batcher(Generic[P, R]):
 
     # Windows
 
-    def _report(self, batch: _Batch) -> None:
+    def _report(self, batch: Batch) -> None:
         if self._observer is None:
             return
         try:

@@ -1,6 +1,6 @@
 """How fast rows are scored, beside `lightgbm.Booster.predict(num_threads=1)` in the same run, on one thread.
 
-    python -m benchmarks.kernels --letor DIR     # or FRONTROW_LETOR; without it, two synthetic models
+    python -m benchmarks.kernels --letor DIR     # or LETOR_FOLDER; without it, two synthetic models
 
 Each round times every contender once, one right after the other, so that a busy machine slows all of them alike; what
 is shown are the medians of the times and of the rounds' ratios. Scores are checked for equality before they are timed.
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 
 @click.command()
-@click.option("--letor", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="FRONTROW_LETOR")
+@click.option("--letor", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="LETOR_FOLDER")
 @click.option("--rounds", default=15, show_default=True, help="Paired rounds of each figure.")
 def main(letor: Path | None, rounds: int) -> None:
     """Time the engines and print a table for each model."""

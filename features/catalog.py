@@ -39,13 +39,13 @@ class Catalog:
     @classmethod
     def read(cls, path: Path) -> "Catalog":
         try:
-            return cls(pyarrow.parquet.read_table(path), path.name)
+            return cls(pyarrow.parquet.ParquetFile(path).read(), path.name)
         except (OSError, pa.ArrowException) as error:
             raise CatalogError(f"{path.name}: not a readable parquet file: {error}") from None
 
     @classmethod
     def empty(cls) -> "Catalog":
-        return cls(pa.table({"id": pa.array([], pa.string())}))
+        return cls(pa.Table.from_batches([], pa.schema([("id", pa.string())])))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,11 +89,15 @@ class Catalog:
         except pa.ArrowException:
             kind = self._table.schema.field(name).type
             raise CatalogError(f"{self._origin}: column `{name}` must hold numbers, not {kind}") from None
-        return np.asarray(pc.fill_null(numbers, float("nan")).to_numpy(), dtype=np.float64)
+        return _floats(numbers)
 
     def _codes(self, name: str, categories: Sequence[str]) -> NDArray[np.float64]:
-        codes = pc.index_in(self._texts(name), value_set=pa.array(categories, pa.string()))
-        return np.asarray(pc.fill_null(codes.cast(pa.float64()), float("nan")).to_numpy(), dtype=np.float64)
+        texts = self._texts(name).combine_chunks().dictionary_encode()
+        codes = {category: float(code) for code, category in enumerate(categories)}
+        of_text = np.array([codes.get(text, np.nan) for text in texts.dictionary.to_pylist()] + [np.nan])
+        places = _floats(texts.indices.cast(pa.float64()))
+        values: NDArray[np.float64] = of_text[np.where(np.isnan(places), -1, places).astype(np.intp)]
+        return values
 
     def _texts(self, name: str) -> pa.ChunkedArray:
         values = self._table.column(name)
@@ -112,3 +116,13 @@ class Catalog:
             one, other = (ids[rows[place]] for place in (same[0], same[0] + 1))
             raise CatalogError(f"{self._origin}: {one!r} and {other!r} have one 64-bit digest; rename one of them")
         return np.append(ordered, np.uint64(2**64 - 1)), np.append(rows, -1)
+
+
+def _floats(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float64]:
+    """A column of float64 with NaN for its nulls: pyarrow's `to_numpy`, which takes a second to import pandas first."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values = np.frombuffer(array.buffers()[1] or b"", dtype=np.float64)[array.offset :][: len(array)]
+    if array.null_count == 0:
+        return values
+    valid = np.from_dlpack(pc.is_valid(array).cast(pa.int8()))
+    return np.where(valid, values, np.nan)

@@ -57,8 +57,9 @@ class History(NamedTuple):
 
 def from_records(records: bytes) -> History:
     """The history of sorted records, which stand one behind the other."""
-    stamps, activities = np.frombuffer(records, ">u8").reshape(-1, 2).T.astype(np.uint64, order="C")
-    return History((stamps >> np.uint64(8)).astype(np.int64), (stamps & np.uint64(255)).astype(np.int64), activities)
+    words = np.frombuffer(records, ">u8").reshape(-1, 2).T.astype(np.uint64, order="C")
+    stamps = words[0].view(np.int64)  # of 53 bits at most, so the sign is not touched
+    return History(stamps >> 8, stamps & 255, words[1])
 
 
 NOTHING = from_records(b"")
@@ -68,8 +69,10 @@ def unpack(value: bytes, visitor: bytes) -> History:
     """The history that a store gave for a visitor's key. Raises `Garbled` for what `merge` never makes."""
     if not isinstance(value, bytes):
         raise Garbled(f"a value of type {type(value).__name__}")
-    history = from_records(_records(value, visitor))
-    if (history.kinds >= len(KINDS)).any() or (history.at[1:] < history.at[:-1]).any():
+    records = _records(value, visitor)
+    history = from_records(records)
+    at = history.at
+    if max(records[7::RECORD_BYTES], default=0) >= len(KINDS) or np.count_nonzero(at[1:] < at[:-1]):
         raise Garbled("unknown kinds of events, or events out of order")
     return history
 

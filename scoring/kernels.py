@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import njit, types, uint8, uint32, uint64
 from numba.extending import intrinsic
 

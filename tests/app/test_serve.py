@@ -176,9 +176,8 @@ def test_a_port_that_is_taken_is_an_error_that_names_it(bundles: Path) -> None:
     assert str(port) in output
 
 
-def test_serving_from_bundles_imports_neither_mlflow_nor_pandas_nor_scipy(bundles: Path) -> None:
+def test_serving_from_bundles_imports_neither_mlflow_nor_pandas(bundles: Path) -> None:
     with serving(bundles) as process:
         assert httpx.post(f"{process.url}/v1/rank", json=BODY).status_code == 200
         mapped = Path(f"/proc/{process.pid}/maps").read_text() if Path("/proc").exists() else ""
-        assert "pandas" not in mapped
-        assert "scipy" not in mapped
+        assert not {"mlflow", "pandas", "sklearn"} & set(mapped.replace("/", " ").split())

@@ -152,6 +152,22 @@ def test_pieces_of_a_large_request_are_prepared_as_requests_of_their_own(world: 
     assert large.answer.result == world.expected(large)
 
 
+def test_pieces_for_an_old_scorer_without_preparation_wait_their_turn_when_the_new_one_has_one(
+    make_world, store: Store
+):
+    world = make_world()
+    large = world.submit(40)
+    world.batcher.swap("control", world.lane("control", prepare=store.prepare))
+    after = world.submit(2)
+    while large.pending or after.pending:
+        store.open_all()
+        world.settle()
+        world.finish_all()
+    assert large.answer.result == world.expected(large, version=1)
+    assert after.answer.result == world.expected(after, version=3)
+    assert store.asked == [[after.number]]
+
+
 def test_drain_waits_for_a_batch_in_preparation(world: World, store: Store):
     call = world.submit(1)
     drained = world.loop.create_task(world.batcher.drain())

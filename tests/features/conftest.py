@@ -1,4 +1,3 @@
-import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,16 +19,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI") and os.environ.get("REAL_PARTS") == "1":
             pytest.fail("redis-server is not installed, and CI has to have it")
         pytest.skip("redis-server is not installed")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def loop_of_synchronous_tests() -> Iterator[None]:
-    """looptime's plugin asks for the current event loop in every test; without one, Python makes one nobody closes."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,3 @@
-import asyncio
 import os
 import shutil
 import subprocess
@@ -10,16 +9,6 @@ from image_containers import CODE_VERSION, Container, Image, docker, running
 from image_models import write_models
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def loop_of_synchronous_tests() -> Iterator[None]:
-    """looptime's plugin asks for the current event loop in every test; without one, Python makes one nobody closes."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from scoring.kernels import score_rows
 from scoring.tables import build_tables
 from scoring.verification import adversarial_rows, verify
 
-# `make test` takes the small numbers; a release run sets FRONTROW_SCORING_MODELS=300 for 1.5 million rows.
-MODELS = int(os.environ.get("FRONTROW_SCORING_MODELS", "80"))
+# `make test` takes the small numbers; a release run sets SCORING_MODELS=300 for 1.5 million rows.
+MODELS = int(os.environ.get("SCORING_MODELS", "80"))
 ROWS = 5_000 if MODELS > 200 else 1_000
 MIB = 2**20
 

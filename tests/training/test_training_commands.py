@@ -12,7 +12,7 @@ from training.register import aliases
 pytestmark = pytest.mark.xdist_group("training_store")  # its first migration takes seconds: once is enough
 
 HOUSE = Path(__file__).parents[2]
-LETOR = Path(os.environ.get("FRONTROW_LETOR") or HOUSE.parent / "shared" / "data" / "letor")
+LETOR = Path(os.environ.get("LETOR_FOLDER") or HOUSE.parent / "shared" / "data" / "letor")
 QUICK = ("--rounds", "20", "--leaves", "7", "--min-rows-in-leaf", "5", "--threads", "1")
 
 
@@ -96,7 +96,7 @@ def test_demo_registers_two_models_once(store: MlflowClient, tmp_path: Path, tra
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (LETOR / "rank.train").exists(), reason="no learning-to-rank data (set FRONTROW_LETOR)")
+@pytest.mark.skipif(not (LETOR / "rank.train").exists(), reason="no learning-to-rank data (set LETOR_FOLDER)")
 def test_the_defaults_rank_real_data_well(store: MlflowClient, tracking_uri: str) -> None:
     arguments = ("--threads", 1, "--test", LETOR / "rank.test", "--name", "letor", "--tracking-uri", tracking_uri)
     result = run(train, LETOR / "rank.train", *arguments)

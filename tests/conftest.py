@@ -1,0 +1,16 @@
+"""For all tests."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _current_event_loop() -> Iterator[None]:
+    """looptime's plugin asks for the current event loop in every test; without one, Python makes one nobody closes."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
