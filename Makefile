@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: run test lint format locks clean
+.PHONY: run test image image-test lint format locks clean
 .DEFAULT_GOAL := run
 
 run: .frontrow/demo/models  ## train the demo models if there are none, then serve them on 127.0.0.1:8000
@@ -15,7 +15,18 @@ run: .frontrow/demo/models  ## train the demo models if there are none, then ser
 	touch $@
 
 test: .venv/development lint  ## everything that needs no server outside Python
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist worksteal --ignore tests/image
+
+image: .frontrow/demo/models  ## the image of this work tree with champion and challenger
+	rm -rf build/model
+	$(BIN)/frontrow bundle --model models:/activity-ranker@champion --out build/model/control
+	$(BIN)/frontrow bundle --model models:/activity-ranker@challenger --out build/model/treatment
+	.ci/base-image
+	.ci/build-image frontrow build/model
+
+image-test: .venv/development  ## the image as a cluster runs it; starts a Docker Engine where none answers
+	engine=$$(.ci/docker-engine start) && eval "$$engine" && \
+	{ $(BIN)/pytest tests/image; status=$$?; .ci/docker-engine stop; exit $$status; }
 
 lint: .venv/development
 	$(BIN)/ruff check .

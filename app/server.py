@@ -1,5 +1,6 @@
 """From settings to a process that listens: models first, the port after."""
 
+import importlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
@@ -18,6 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app.experiment import Variant
 from app.logs import configure_logs
+from app.models import fetch_models, load_models
 from app.processing import ProcessingError
 from app.schemas import ShapeError
 from app.settings import PREFIX, Settings, read_settings
@@ -38,11 +41,15 @@ class Unusable(Exception):
 
 def serve(overrides: Mapping[str, Any]) -> None:
     """Serve until told to stop. Raises `SettingsError` or `Unusable` before the port opens."""
-    # Imported here: prometheus_client decides at its import whether it counts for one process or for several.
+    # What the service is made of is imported later: prometheus_client decides at its import whether it counts for one
+    # process or for several.
     for name, value in overrides.items():
         os.environ[PREFIX + name.upper()] = str(value)
     settings = read_settings()
     configure_logs(settings.log_level)
+    # As process 1 of a container nothing else ends us while models load. Later it is what uvicorn restores, and raises
+    # again once it has shut down.
+    signal.signal(signal.SIGTERM, _exit)
     if settings.workers > 1:
         _serve_with_workers(settings)
     else:
@@ -50,11 +57,10 @@ def serve(overrides: Mapping[str, Any]) -> None:
 
 
 def _serve_alone(settings: Settings) -> None:
+    service = _make_service(settings, _fetch(settings))
     from app.routes import Application  # noqa: PLC0415 see `serve`
 
-    service = _make_service(settings, _fetch(settings))
     config = _config(settings, app=Application(service))
-    signal.signal(signal.SIGTERM, _exit)  # what uvicorn restores, and raises again once it has shut down
     _AnnouncingServer(config, lambda port: _announce(settings, port, service)).run()
 
 
@@ -85,16 +91,19 @@ def worker_application() -> Any:
 
 
 def _fetch(settings: Settings) -> dict[Variant, Fetched]:
-    from app.service import fetch_models  # noqa: PLC0415 see `serve`
-
-    try:
-        return fetch_models(settings)
-    except (RegistryUnavailable, BundleError) as error:
-        raise Unusable(str(error)) from error
+    """Ask for the models; what the service is made of is imported meanwhile, since both take seconds."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(fetch_models, settings)
+        for module in ("app.routes", "scoring.compiled"):
+            importlib.import_module(module)
+        try:
+            return pending.result()
+        except (RegistryUnavailable, BundleError) as error:
+            raise Unusable(str(error)) from error
 
 
 def _make_service(settings: Settings, fetched: Mapping[Variant, Fetched]) -> Any:
-    from app.service import Service, load_models  # noqa: PLC0415 see `serve`
+    from app.service import Service  # noqa: PLC0415 see `serve`
 
     try:
         return Service(settings, load_models(settings, fetched))

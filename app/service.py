@@ -1,10 +1,9 @@
 """The composition root: from settings to a running service, opened in order and closed in reverse."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from app.heartbeat import LAG_SHARE, Heartbeat, LoopLate
 from app.identity import code_version
 from app.lame_duck import begin_lame_duck_on_sigterm
 from app.metrics import Metrics
+from app.models import Served
 from app.openapi import example_request
 from app.processing import Rules, extra_fields, load_processing
 from app.ranking import Ranker, Scorer, Scores, Work
@@ -22,45 +22,9 @@ from app.rows import RowMaker
 from app.schemas import RequestShape
 from app.settings import Settings
 from batching import Batcher, Cost, Lane, LaneStats, Limits, Priority, calibrate
-from features import Catalog
-from registry import Fetched, Model, fetch_all, load_model
+from registry import Model
 
 log = structlog.get_logger("frontrow")
-
-
-@dataclass(frozen=True)
-class Served:
-    """A variant's model, and where its bundle came from."""
-
-    fetched: Fetched
-    model: Model
-    catalog: Catalog
-
-
-def fetch_models(settings: Settings) -> dict[Variant, Fetched]:
-    """The bundle folder of each variant. Raises `RegistryUnavailable` or `BundleError`."""
-    uris: dict[Variant, str] = {"control": settings.control_model, "treatment": settings.treatment_model}
-    asked = {variant: uri for variant, uri in uris.items() if uri}
-    fetched = fetch_all(
-        list(asked.values()),
-        cache=settings.bundle_cache,
-        tracking_uri=settings.tracking_uri,
-        timeout_seconds=settings.registry_timeout_seconds,
-    )
-    return dict(zip(asked, fetched, strict=True))
-
-
-def load_models(settings: Settings, fetched: Mapping[Variant, Fetched]) -> dict[Variant, Served]:
-    """The verified model and the catalog of each variant. Raises `BundleError` or `CatalogError`."""
-    return {
-        variant: Served(one, load_model(one.folder, settings.engine), _catalog(one.folder))
-        for variant, one in fetched.items()
-    }
-
-
-def _catalog(folder: Path) -> Catalog:
-    snapshot = folder / "catalog.parquet"
-    return Catalog.read(snapshot) if snapshot.exists() else Catalog.empty()
 
 
 class Service:

@@ -8,8 +8,9 @@ import httpx
 import pytest
 from app_models import write_models
 
+from app.models import fetch_models, load_models
 from app.routes import Application
-from app.service import Service, fetch_models, load_models
+from app.service import Service
 from app.settings import Settings, read_settings
 
 

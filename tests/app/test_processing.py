@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app.models import fetch_models, load_models
 from app.processing import Processing, ProcessingError, load_processing
 from app.routes import Application
-from app.service import Service, fetch_models, load_models
+from app.service import Service
 from app.settings import Settings
 
 HOUSE = Path(__file__).parents[2]
