@@ -15,7 +15,7 @@ run: .frontrow/demo/models  ## train the demo models if there are none, then ser
 	touch $@
 
 test: .venv/development lint  ## everything that needs no server outside Python
-	$(BIN)/pytest -n 2 --dist worksteal --ignore tests/image
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/image
 
 image: .frontrow/demo/models  ## the image of this work tree with champion and challenger
 	rm -rf build/model

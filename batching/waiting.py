@@ -156,7 +156,7 @@ class WaitingLine:
 class Cut:
     """A batch as it was cut from a line: whose rows, how many of each, how long they waited, for which scorer.
 
-    due_at: the earliest deadline of those that should be in time.
+    due_at: the earliest deadline that this batch can keep.
     expired: those that were taken out of the line because they could not finish in time any more.
     """
 
@@ -169,13 +169,11 @@ class Cut:
     expired: list[Ticket] = field(default_factory=list)
     reason: DispatchReason | None = None
 
-    def add(self, ticket: Ticket, rows: int, *, waited_seconds: float) -> None:
+    def add(self, ticket: Ticket, rows: int, waited_seconds: float) -> None:
         self.tickets.append(ticket)
         self.piece_rows.append(rows)
         self.waited_seconds.append(waited_seconds)
         self.rows += rows
-        if not ticket.probe:
-            self.due_at = min(self.due_at, ticket.due_at)
 
 
 def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
@@ -201,9 +199,12 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
             taken.expired.append(ticket)
             continue
         rows = min(ticket.rows_left, line.limit_rows - taken.rows)
-        if taken.due_at < now + model.seconds(taken.rows + rows):
+        finish_at = now + model.seconds(taken.rows + rows)
+        if taken.due_at < finish_at:
             taken.reason = DispatchReason.DEADLINE
             break
+        if finish_at <= ticket.due_at:
+            taken.due_at = min(taken.due_at, ticket.due_at)
         _give(line, taken, ticket, rows, now)
     if taken.rows == line.limit_rows:
         taken.reason = DispatchReason.FULL
@@ -217,7 +218,7 @@ def _finish_seconds(model: CostModel, rows: int, line: WaitingLine) -> float:
 def _give(line: WaitingLine, taken: Cut, ticket: Ticket, rows: int, now: float) -> None:
     if ticket.rows_left == ticket.rows:
         ticket.queue_seconds = now - ticket.arrived_at
-    taken.add(ticket, rows, waited_seconds=now - ticket.queued_at)
+    taken.add(ticket, rows, now - ticket.queued_at)
     line.take(ticket, rows)
     if ticket.rows_left:
         ticket.lane = taken.lane

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from batching_world import World
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batching import BatchOutcome, Outcome, ScoringFailed, WrongLength
@@ -37,6 +37,7 @@ def test_one_poisoned_request_in_a_thousand_fails_alone_and_cheaply():
     assert scorer.calls <= 2 * math.log2(1000) + 2
 
 
+@settings(deadline=None)
 @given(size=st.integers(2, 130), data=st.data())
 def test_taking_apart_finds_exactly_the_culprits_within_its_bounds(size, data):
     poison = data.draw(st.frozensets(st.integers(0, size - 1)))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from batching_world import World
+from batching_world import World, refused
 
 from batching import Expired, Outcome, ScoringFailed
 
@@ -29,6 +29,11 @@ def test_neighbours_wait_for_one_piece_not_for_all_of_it(world: World):
     assert large.pending
     world.finish_all()
     assert large.answer.result == world.expected(large)
+
+
+def test_a_small_request_behind_a_large_one_is_predicted_to_wait_for_one_piece(world: World):
+    world.submit(160)
+    assert not refused(world.submit(2, timeout=0.015))
 
 
 def test_two_large_requests_take_turns(world: World):

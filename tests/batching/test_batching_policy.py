@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batching import Cost, DeadlineOutOfReach, Limits, Overloaded, Priority, QueueFull
@@ -56,6 +56,7 @@ def test_limits_that_cannot_be_are_refused(wrong):
 # The cost model
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 512), st.floats(1e-9, 1e3))))
 def test_scale_and_spread_stay_within_their_clamps_whatever_is_measured(batches):
     model = CostModel(REFERENCE)
@@ -194,6 +195,7 @@ busy_lanes = st.builds(
 requests = st.tuples(st.sampled_from(Priority), st.integers(1, 2000), st.floats(0.0, 0.2))
 
 
+@settings(deadline=None)
 @given(lanes=busy_lanes, busy=st.floats(0.0, 0.05), easier=requests, harder=requests)
 def test_what_is_harder_to_serve_than_something_refused_is_refused(lanes, busy, easier, harder):
     """Admission is monotone in deadline and class, and antitone in rows."""
@@ -217,6 +219,7 @@ def test_the_other_lane_counts_no_more_than_ones_own_share():
 # The line
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_line_counts_exactly_whatever_joins_leaves_and_is_taken(data):
     line = WaitingLine()

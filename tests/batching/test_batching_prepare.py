@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from batching_world import World
 
-from batching import BatchOutcome, Expired, Outcome, ScoringFailed, WrongLength
+from batching import BatchOutcome, DeadlineOutOfReach, Expired, Outcome, ScoringFailed, WrongLength
 
 
 class Store:
@@ -15,16 +15,19 @@ class Store:
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
         self.gates: list[asyncio.Future[None]] = []
+        self.shut = True
 
     async def prepare(self, requests):
         self.asked.append([request.call.number for request in requests])
-        self.gates.append(asyncio.get_running_loop().create_future())
-        await self.gates[-1]
+        if self.shut:
+            self.gates.append(asyncio.get_running_loop().create_future())
+            await self.gates[-1]
         if any(request.call.poison for request in requests):
             raise ConnectionError("the store is gone")
         return requests
 
     def open_all(self) -> None:
+        """Answer everything that was asked until now."""
         for gate in self.gates:
             if not gate.done():
                 gate.set_result(None)
@@ -42,6 +45,7 @@ def store() -> Store:
 def world(store: Store, make_world: Callable[..., World]) -> Iterator[World]:
     world = make_world(prepare=store.prepare)
     yield world
+    store.shut = False
     store.open_all()
     world.settle()
 
@@ -139,6 +143,33 @@ def test_whoever_leaves_or_expires_in_preparation_is_not_scored(world: World, st
     world.finish_all()
     assert world.dispatched() == [stays.number]
     assert stays.outcome is Outcome.OK
+
+
+def test_whoever_leaves_after_the_preparation_and_before_the_scoring_is_not_scored(world: World, store: Store):
+    world.submit(1)
+    store.open()
+    world.settle()
+    leaves, stays = world.submit_later(1), world.submit_later(1)
+    world.settle()
+    store.open()
+    world.settle()
+    world.leave(leaves)
+    world.finish()
+    assert world.dispatched() == [stays.number]
+    world.finish_all()
+    assert stays.outcome is Outcome.OK
+
+
+def test_the_time_of_preparations_is_learned_and_part_of_the_prediction(world: World, store: Store):
+    for _ in range(30):
+        world.submit(1)
+        world.advance(0.020)
+        store.open()
+        world.settle()
+        world.finish_all()
+    world.submit(1)
+    assert isinstance(world.submit(1, timeout=0.015).error, DeadlineOutOfReach)
+    assert world.submit(1, timeout=0.030).pending
 
 
 def test_pieces_of_a_large_request_are_prepared_as_requests_of_their_own(world: World, store: Store):

@@ -1,5 +1,6 @@
 """Who is scored when: an idle scorer at once, classes in order, lanes by their scoring time."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -73,6 +74,30 @@ def test_a_batch_never_has_requests_of_two_lanes(world: World):
     assert sorted(map(len, map(world.dispatched, range(3)))) == [1, 3, 3]
     for call in calls:
         assert call.answer.result == world.expected(call)
+
+
+def test_a_higher_class_goes_first_whatever_its_lane(world: World):
+    world.submit(1)
+    for _ in range(3):
+        world.submit(16, lane="control")
+    urgent = world.submit(1, lane="treatment", priority=Priority.CRITICAL)
+    later = world.submit(1, lane="control", priority=Priority.CRITICAL)
+    world.finish()
+    assert world.dispatched() == [urgent.number]
+    world.finish()
+    assert world.dispatched()[0] == later.number
+
+
+def test_a_lane_is_charged_what_its_batch_really_took(make_world):
+    world = make_world(limits=Limits(max_batch_rows=16, max_batch_seconds=1.0, max_wait_seconds=1.0))
+    world.submit(16, lane="treatment")
+    for _ in range(8):
+        world.submit(16, lane="control")
+        world.submit(16, lane="treatment")
+    world.finish(slower=5.0)
+    for _ in range(4):
+        world.finish()
+    assert [lane for lane, _, _ in world.batches] == ["treatment", *["control"] * 5]
 
 
 def test_a_slow_lane_gets_no_more_scoring_time_than_the_other(make_world):
@@ -151,6 +176,28 @@ def test_an_idle_scorer_admits_what_it_expects_to_be_late(world: World):
     assert world.stats().scale < 1.0
 
 
+def test_a_batch_that_is_overdue_is_expected_to_be_so_once_more(world: World):
+    world.submit(1)
+    world.advance(COST.seconds(1) + 0.020)
+    assert isinstance(world.submit(1, timeout=0.015).error, DeadlineOutOfReach)
+    assert world.submit(1, timeout=0.030).pending
+
+
+def test_callers_with_impossible_deadlines_do_not_keep_a_lane_overloaded(world: World):
+    for _ in range(25):
+        world.submit(16)
+        world.submit(16)
+        world.finish()
+    assert world.stats().overloaded
+    world.finish_all()
+    for _ in range(10):
+        world.submit(1)
+        assert isinstance(world.submit(1, timeout=1e-5).error, DeadlineOutOfReach)
+        world.finish_all()
+        world.advance(0.005)
+    assert not world.stats().overloaded
+
+
 def test_a_deadline_that_has_passed_is_expired_at_the_door(world: World):
     call = world.submit(1, timeout=0.0)
     assert isinstance(call.error, Expired)
@@ -204,6 +251,12 @@ def test_a_member_is_not_made_late_by_one_more(world: World):
     assert tight.outcome is large.outcome is Outcome.OK
 
 
+def test_who_will_be_late_anyway_does_not_keep_others_out_of_its_batch(world: World):
+    late, other = world.submit_later(1, timeout=0.0001), world.submit_later(1)
+    world.settle()
+    assert world.dispatched() == [late.number, other.number]
+
+
 # Swap
 
 
@@ -244,6 +297,21 @@ def test_what_is_cheaper_than_the_hop_is_scored_on_the_loop(make_world):
     assert [report.on_loop for report in world.reports] == [True] * 3
     assert world.reports[-1].score_seconds == pytest.approx(20e-6)
     assert world.batcher.stats().loop_seconds == 60e-6
+
+
+def test_the_loop_has_its_turn_between_two_batches_scored_on_it(make_world):
+    world = make_world(cost=Cost(1e-6, 1e-6), handover_seconds=60e-6)
+    for lane in ("control", "treatment"):
+        world.submit_later(1, lane=lane)
+    reports_after_each_turn = []
+
+    async def turn() -> None:
+        for _ in range(6):
+            await asyncio.sleep(0)
+            reports_after_each_turn.append(len(world.reports))
+
+    world.run(turn())
+    assert set(reports_after_each_turn) >= {1, 2}
 
 
 @pytest.mark.parametrize(("predicted", "hop"), [(70e-6, 60e-6), (250e-6, 0.01)])

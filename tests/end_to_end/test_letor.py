@@ -18,6 +18,7 @@ LETOR = Path(os.environ.get("LETOR_FOLDER", HOUSE.parent / "shared" / "data" / "
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("letor"),  # they share a model that takes half a minute to train
     pytest.mark.timeout(300),
     pytest.mark.skipif(not (LETOR / "rank.train").exists(), reason="no learning-to-rank data (set LETOR_FOLDER)"),
 ]
@@ -27,7 +28,8 @@ pytestmark = [
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a local MLflow that holds the model, and what `frontrow train` printed."""
     folder = tmp_path_factory.mktemp("letor")
-    command = ["train", LETOR / "rank.train", "--test", LETOR / "rank.test", "--name", "letor", "--alias", "champion"]
+    options = ["--name", "letor", "--alias", "champion", "--threads", "1"]  # spinning threads starve a busy machine
+    command = ["train", LETOR / "rank.train", "--test", LETOR / "rank.test", *options]
     done = subprocess.run(
         [sys.executable, "-m", "frontrow", *command],
         cwd=folder,
