@@ -5,6 +5,8 @@ answers at once.
 """
 
 import importlib
+import importlib.metadata
+import os
 
 import click
 
@@ -19,6 +21,14 @@ COMMANDS = {
 }
 
 
+def _version() -> str:
+    """The package's version; in an image, where the code is copied and not installed, its revision."""
+    try:
+        return importlib.metadata.version("frontrow")
+    except importlib.metadata.PackageNotFoundError:
+        return os.environ.get("FRONTROW_CODE_VERSION", "unknown")
+
+
 class Door(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -31,7 +41,7 @@ class Door(click.Group):
 
 
 @click.command(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="frontrow")
+@click.version_option(_version())
 def main() -> None:
     """Frontrow ranks activities for one visitor, now."""
 
