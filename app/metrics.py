@@ -10,6 +10,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
     multiprocess,
@@ -60,6 +61,7 @@ class Metrics:
     def __init__(self, variants: Sequence[Variant]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # memory, CPU and files of a process alone; of several, the platform's task
         variant = ["variant"]
         self.offered = Counter(
             "frontrow_requests_offered", "Rankings asked for, however they ended.", variant, registry=registry

@@ -384,7 +384,7 @@ def _so_far(load: Load | None) -> str | None:
 
 
 def markdown(plan: Plan, outcome: Outcome) -> str:
-    """One row with its heading, and a line for each failure."""
+    """One row with its heading, and a line for each kind of failure."""
     cells = {
         "SIGTERMs": f"{outcome.terminations}",
         "seconds": f"{outcome.seconds:.0f}",
@@ -401,8 +401,13 @@ def markdown(plan: Plan, outcome: Outcome) -> str:
     }
     rows = (cells.keys(), ["--:"] * len(cells), cells.values())
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    failures = "".join(f"- {end}, {seconds:.3f} s after the SIGTERM before\n" for seconds, end in outcome.failures)
-    return f"{table}\n{failures}" if failures else table
+    kinds = sorted({end for _, end in outcome.failures})
+    return table + "".join(f"\n{_failures(kind, outcome)}" for kind in kinds)
+
+
+def _failures(end: str, outcome: Outcome) -> str:
+    after = [f"{seconds:.2f}" for seconds, each in outcome.failures if each == end]
+    return f"- {len(after)} x {end}, seconds after the SIGTERM before: {', '.join(after)}\n"
 
 
 if __name__ == "__main__":

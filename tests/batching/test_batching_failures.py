@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from batching_world import World
+from batching_world import World, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +64,16 @@ def test_the_culprit_fails_and_the_others_get_the_results_they_would_get_alone(w
             assert mate.answer.result == world.expected(mate)
     assert world.reports[-1].outcome is BatchOutcome.TAKEN_APART
     assert world.reports[-1].failed_requests == 1
+
+
+def test_whoever_comes_while_a_batch_is_taken_apart_is_told_how_long_that_may_take(world: World):
+    world.submit(1)
+    for number in range(16):
+        world.submit(1, poison=number == 5)
+    world.finish()
+    world.finish()
+    assert refused(world.submit(1, timeout=world.cost.seconds(16)))
+    assert not refused(world.submit(1, timeout=4 * world.cost.seconds(16)))
 
 
 def test_a_failure_that_is_nobodys_fault_fails_nobody(world: World):

@@ -63,6 +63,7 @@ def test_times_of_a_large_request_are_those_of_all_its_pieces(world: World):
     assert scored.score_seconds == pytest.approx(3 * world.cost.seconds(16))
     assert scored.queue_seconds == pytest.approx(world.cost.seconds(16))
     assert (scored.batch_rows, scored.batch_requests) == (16, 1)
+    assert [report.queue_seconds for report in world.reports[1:]] == [pytest.approx((world.cost.seconds(16),))] * 3
 
 
 def test_a_large_request_whose_caller_leaves_between_pieces_is_scored_no_further(world: World):
