@@ -11,7 +11,6 @@ import structlog
 
 from app.experiment import VARIANTS, Experiment, Variant
 from app.heartbeat import LAG_SHARE, Heartbeat, LoopLate
-from app.identity import code_version
 from app.lame_duck import begin_lame_duck_on_sigterm
 from app.metrics import Metrics
 from app.models import Served
@@ -22,7 +21,7 @@ from app.rows import RowMaker
 from app.schemas import RequestShape
 from app.settings import Settings
 from batching import Batcher, Cost, Lane, LaneStats, Limits, Priority, calibrate
-from registry import Model
+from registry import Model, code_revision
 
 log = structlog.get_logger("frontrow")
 
@@ -33,7 +32,7 @@ class Service:
     def __init__(self, settings: Settings, served: Mapping[Variant, Served]) -> None:
         self.settings = settings
         self.served = dict(served)
-        self.code_version = code_version(settings.code_version)
+        self.code_version = code_revision(settings.code_version)
         self.started_at = datetime.now(UTC)
         self.draining = False
         self.ready = False

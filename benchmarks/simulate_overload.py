@@ -4,20 +4,21 @@ python -m benchmarks.simulate_overload
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from batching import Cost, Priority
 from batching.simulation import Run, Scenario, simulate
 
-MIXED = {"sizes": (5, 20, 50, 100, 300)}
-DEADLINES = {"timeouts": (0.02, 0.05, 0.1)}
+MIXED: dict[str, Any] = {"sizes": (5, 20, 50, 100, 300)}
+DEADLINES: dict[str, Any] = {"timeouts": (0.02, 0.05, 0.1)}
 
 
 def scenarios(seconds: float, seed: int) -> Mapping[str, Scenario]:
     """What is simulated, by what it is called in the table."""
 
-    def offered(load: float, **details: object) -> Scenario:
+    def offered(load: float, **details: Any) -> Scenario:
         return Scenario(load=lambda _: load, seconds=seconds, seed=seed, **details)
 
     return {

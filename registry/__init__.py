@@ -12,6 +12,7 @@ from registry.errors import (
 from registry.fetch import Fetched, fetch, fetch_all
 from registry.golden import Golden
 from registry.model import Model, load_model
+from registry.revision import code_revision
 from registry.signature import Feature, Value
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "RegistryError",
     "RegistryUnavailable",
     "Value",
+    "code_revision",
     "fetch",
     "fetch_all",
     "load_model",

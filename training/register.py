@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
-from registry import Feature, Golden
+from registry import Feature, Golden, code_revision
 from registry.fetch import default_tracking_uri, without_credentials
 from registry.golden import encode_golden
 from registry.signature import check_features
@@ -117,18 +116,6 @@ def aliases(client: MlflowClient, name: str) -> dict[str, str]:
     return {alias: str(number) for alias, number in found.items()}
 
 
-def code_revision() -> str:
-    """Return `FRONTROW_CODE_VERSION`, else the git revision of this code (`-dirty` when changed), else `unknown`."""
-    if given := os.environ.get("FRONTROW_CODE_VERSION"):
-        return given
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    asked = [git, "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    answer = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)  # noqa: S603
-    return answer.stdout.strip() if answer.returncode == 0 else "unknown"
-
-
 # ---- what is logged
 
 
@@ -197,7 +184,7 @@ def _parameters(trained: Trained, table: RankingTable) -> dict[str, Any]:
 def _version_tags(model: Path, table: RankingTable, metrics: Mapping[str, float]) -> dict[str, str]:
     return {
         "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "code_revision": code_revision(),
+        "code_revision": code_revision(os.environ.get("FRONTROW_CODE_VERSION")),
         "data_digest": table.digest,
         "trained_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "objective": "lambdarank",

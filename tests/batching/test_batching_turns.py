@@ -209,6 +209,24 @@ def test_a_deadline_that_has_passed_is_expired_at_the_door(world: World):
     assert not world.executor.busy
 
 
+def test_whoever_would_be_refused_can_be_turned_away_before_the_work_and_is_counted_once(world: World):
+    world.submit(16)
+    with pytest.raises(DeadlineOutOfReach):
+        world.batcher.turn_away("control", rows=16, due_at=world.loop.time() + 0.003)
+    stats = world.stats()
+    assert (stats.offered, stats.offered_rows, stats.pending) == (2, 32, 1)
+    assert stats.shed == {"deadline": 1}
+
+
+def test_turning_away_lets_everybody_else_go_on_without_a_trace(world: World):
+    world.batcher.turn_away("control", rows=16, due_at=1.0)
+    world.submit(16)
+    before = world.batcher.stats()
+    world.batcher.turn_away("control", rows=16, due_at=1.0)
+    assert world.batcher.stats() == before
+    assert not refused(world.submit(16, timeout=1.0))
+
+
 def test_a_lane_that_does_not_exist_and_a_request_without_rows_are_defects_and_not_counted(world: World):
     with pytest.raises(UnknownLane, match="'shadow' is none of control, treatment"):
         world.run(world.batcher.submit("shadow", (), rows=1, due_at=1.0))

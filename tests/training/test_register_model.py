@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 from mlflow.models import Model
 from ranking_tables import write
 
-from registry import fetch, load_model
+from registry import code_revision, fetch, load_model
 from training.catalog import check_catalog
 from training.errors import TableError
-from training.register import Registered, aliases, code_revision, open_store, register
+from training.register import Registered, aliases, open_store, register
 from training.tables import RankingTable
 from training.train import Trained
 
@@ -59,7 +59,7 @@ def test_a_version_says_what_it_is_and_where_it_came_from(
     assert tags.pop("trained_at").endswith("Z")
     assert tags == {
         "sha256": hashlib.sha256((folder / "model.lgb").read_bytes()).hexdigest(),
-        "code_revision": code_revision(),
+        "code_revision": code_revision(None),
         "data_digest": table.digest,
         "objective": "lambdarank",
         "ndcg_at_5": "0.7500",
@@ -138,11 +138,6 @@ def test_the_store_is_the_one_given_or_the_environment_s(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     assert open_store().tracking_uri == store.tracking_uri == tracking_uri
-
-
-def test_the_code_revision_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FRONTROW_CODE_VERSION", "1a2b3c")
-    assert code_revision() == "1a2b3c"
 
 
 @pytest.mark.parametrize(
