@@ -1,5 +1,6 @@
 """The composition root: from settings to a running service, opened in order and closed in reverse."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,6 +25,9 @@ from batching import Batcher, Cost, Lane, LaneStats, Limits, Priority, calibrate
 from registry import Model, code_revision
 
 log = structlog.get_logger("frontrow")
+
+# The part of a request's time limit that it may spend in line and in its batch; the rest is for the way there and back.
+WAIT_SHARE = 0.4
 
 
 class Service:
@@ -52,7 +56,8 @@ class Service:
         )
         self.metrics = Metrics([variant for variant in VARIANTS if variant in served])
         self._limits = Limits(
-            max_batch_rows=settings.max_batch_rows, max_wait_seconds=settings.request_timeout_ms / 1e3
+            max_batch_rows=settings.max_batch_rows,
+            max_wait_seconds=WAIT_SHARE * settings.request_timeout_ms / 1e3,
         )
         self._rules = {variant: Rules(processing, self.shape, one.catalog) for variant, one in served.items()}
         self.heartbeat = Heartbeat(self._refresh_gauges)
@@ -97,7 +102,11 @@ class Service:
         """Answer everything that was admitted, then close. Nothing is admitted any more."""
         self.draining = True
         self.ready = False
-        await self.batcher.drain()
+        try:
+            async with asyncio.timeout(self.settings.drain_seconds):
+                await self.batcher.drain()
+        except TimeoutError:
+            log.error("drain took too long", limit_seconds=self.settings.drain_seconds)  # noqa: TRY400 nothing to trace
         self.heartbeat.stop()
 
     def check_lag(self, variant: Variant, priority: Priority) -> None:

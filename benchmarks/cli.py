@@ -83,7 +83,7 @@ class Plan:
 @click.option("--capacity", default="auto", show_default=True, callback=_capacity, help="C in requests a second.")
 @click.option("--seconds", type=SECONDS, default=30, show_default=True, help="Length of each run.")
 @click.option("--pause-seconds", type=click.FloatRange(0, 3_600), default=1, show_default=True, help="Between runs.")
-@click.option("--connections", type=click.IntRange(1), default=32, show_default=True, help="Of the closed loop.")
+@click.option("--connections", type=click.IntRange(1), default=8, show_default=True, help="Of the closed loop.")
 @click.option("--body", type=FILE, help="One JSON body, or one a line. Default: made like the service's example.")
 @click.option("--candidates", default="50", show_default=True, callback=_sizes, help="In a made body: 50, or 10-200.")
 @click.option("--ids", type=FILE, help="Made bodies have these ids alone: a text file, or a catalog's Parquet.")
