@@ -1,12 +1,13 @@
 """The models that the settings name, from wherever they are to memory."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from app.experiment import Variant
 from app.settings import Settings
 from features import Catalog
-from registry import Fetched, Model, fetch_all, load_model
+from registry import BundleError, Fetched, Model, fetch_all, load_model
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,14 @@ def fetch_models(settings: Settings) -> dict[Variant, Fetched]:
         timeout_seconds=settings.registry_timeout_seconds,
     )
     return dict(zip(asked, fetched, strict=True))
+
+
+def warm_up(settings: Settings) -> None:
+    """Load any bundle of the cache, for the compiled kernels that come with the first model: they take a second."""
+    for description in settings.bundle_cache.glob("*/*/bundle.json"):
+        with suppress(BundleError):
+            load_model(description.parent, settings.engine)
+            return
 
 
 def load_models(settings: Settings, fetched: Mapping[Variant, Fetched]) -> dict[Variant, Served]:

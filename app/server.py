@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app.experiment import Variant
 from app.logs import configure_logs
-from app.models import fetch_models, load_models
+from app.models import fetch_models, load_models, warm_up
 from app.processing import ProcessingError
 from app.schemas import ShapeError
 from app.settings import PREFIX, Settings, read_settings
@@ -91,11 +91,13 @@ def worker_application() -> Any:
 
 
 def _fetch(settings: Settings) -> dict[Variant, Fetched]:
-    """Ask for the models; what the service is made of is imported meanwhile, since both take seconds."""
+    """Ask for the models; what the service is made of is imported and warmed up meanwhile, since both take seconds."""
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(fetch_models, settings)
         for module in ("app.routes", "scoring.compiled"):
             importlib.import_module(module)
+        if not pending.done():
+            warm_up(settings)
         try:
             return pending.result()
         except (RegistryUnavailable, BundleError) as error:
