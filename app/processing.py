@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from app.schemas import Field, FieldType, RankRequest, RequestShape
+from app.schemas import Field, FieldType, RankRequest, RequestShape, candidate_id
 from features import Catalog
-
-Kind = FieldType
 
 
 class ProcessingError(Exception):
@@ -50,8 +48,8 @@ class Processing:
     `context_fields` and `candidate_fields` name what requests may carry for the rules besides the models' features.
     """
 
-    context_fields: ClassVar[Mapping[str, Kind]] = {}
-    candidate_fields: ClassVar[Mapping[str, Kind]] = {}
+    context_fields: ClassVar[Mapping[str, FieldType]] = {}
+    candidate_fields: ClassVar[Mapping[str, FieldType]] = {}
 
     def select(self, context: Mapping[str, Any], candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """The candidates to score, out of those of the request."""
@@ -94,7 +92,7 @@ class Rules:
 
     def select(self, request: RankRequest) -> list[Any]:
         """The request's candidates that are to be scored."""
-        by_id = {_id(candidate): candidate for candidate in request.candidates}
+        by_id = {candidate_id(candidate): candidate for candidate in request.candidates}
         views = [Candidate(name, self._given(candidate), self._catalog) for name, candidate in by_id.items()]
         return [by_id[kept.id] for kept in self._processing.select(self._context(request), views)]
 
@@ -103,7 +101,9 @@ class Rules:
     ) -> list[tuple[str, float]]:
         """(id, score) in the rules' order; `order` are positions in `candidates`, best score first."""
         ranked = [
-            Ranked(_id(candidates[position]), self._given(candidates[position]), self._catalog, scores[position])
+            Ranked(
+                candidate_id(candidates[position]), self._given(candidates[position]), self._catalog, scores[position]
+            )
             for position in order
         ]
         top_k = len(ranked) if request.top_k is None else request.top_k
@@ -124,7 +124,3 @@ class Rules:
                 (field.name for field in self._shape.activity), msgspec.structs.astuple(candidate.features), strict=True
             )
         )
-
-
-def _id(candidate: Any) -> str:
-    return candidate if type(candidate) is str else candidate.id

@@ -90,6 +90,11 @@ class RankRoute:
             await self._send(send, exchange, answer)
         except Problem as problem:
             await self._send_problem(send, exchange, problem)
+        except Shed as refusal:
+            self._metrics.refused(assignment.variant, refusal.reason)
+            await self._send_problem(send, exchange, shed(refusal))
+        except Expired as expiry:
+            await self._send_problem(send, exchange, expired(expiry))
         except ClientLeft:
             exchange.outcome = "cancelled"
         except asyncio.CancelledError:
@@ -136,24 +141,14 @@ class RankRoute:
         """
         variant, priority = exchange.assignment.variant, exchange.caller.priority
         rows = max(1, int(ROWS_GUESSED_SHARE * (exchange.caller.content_length or 0) / self._row_bytes))
-        try:
-            self._service.check_lag(variant, priority)
-            self._service.batcher.turn_away(variant, rows=rows, due_at=due_at, priority=priority)
-        except Shed as refusal:
-            self._metrics.refused(variant, refusal.reason)
-            raise shed(refusal) from None
+        self._service.check_lag(variant, priority)
+        self._service.batcher.turn_away(variant, rows=rows, due_at=due_at, priority=priority)
 
     async def _rank(self, request: RankRequest, exchange: Exchange, due_at: float) -> Ranking:
         variant = exchange.assignment.variant
-        try:
-            return await self._service.rankers[variant].rank(
-                request, model=self._service.served[variant].model, due_at=due_at, priority=exchange.caller.priority
-            )
-        except Shed as refusal:
-            self._metrics.refused(variant, refusal.reason)
-            raise shed(refusal) from None
-        except Expired as expiry:
-            raise expired(expiry) from None
+        return await self._service.rankers[variant].rank(
+            request, model=self._service.served[variant].model, due_at=due_at, priority=exchange.caller.priority
+        )
 
     async def _body(self, receive: Receive, caller: Caller) -> bytes:
         """The whole body. Raises `Problem` for one that is not JSON, too large or too slow, and `ClientLeft`."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.processing import Rules
 from app.rows import RowMaker
-from app.schemas import RankedActivity, RankRequest
+from app.schemas import RankedActivity, RankRequest, candidate_id
 from batching import Batcher, Priority
 from registry import Model
 
@@ -125,6 +125,6 @@ class Ranker:
         best = order[: request.top_k].tolist()
         values = scores.tolist()
         return [
-            RankedActivity(one if type(one := candidates[position]) is str else one.id, values[position], place)
+            RankedActivity(candidate_id(candidates[position]), values[position], place)
             for place, position in enumerate(best, 1)
         ]

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from app.schemas import Field, RequestShape, candidate_ids
+from app.schemas import Field, RequestShape, candidate_id, candidate_ids
 from features import Catalog
 from registry import Feature
 
@@ -48,7 +48,7 @@ class RowMaker:
             places = np.ix_(np.array(inline), self._activity.columns)
             values[places] = np.where(np.isnan(given), values[places], given) if self._has_catalog else given
         if unknown is None:
-            unknown = [one if type(one) is str else one.id for one in candidates if _is_bare(one)]
+            unknown = [candidate_id(one) for one in candidates if _is_bare(one)]
         return Rows(values, unknown, unseen)
 
     def _look_up(self, candidates: Sequence[Any], values: Matrix, inline: set[int]) -> list[str]:
@@ -67,7 +67,6 @@ class _Side:
         wanted = {feature.name: (column, feature) for column, feature in enumerate(features) if feature.role == role}
         numbers = sum(field.type != "category" for field in fields)
         self._numeric_fields = numbers
-        self._names = [field.name for field in fields]
         picked = [(position, *wanted[field.name]) for position, field in enumerate(fields) if field.name in wanted]
         self.columns = np.array([column for _, column, _ in picked], dtype=np.intp)
         self._features = [feature for _, _, feature in picked]

@@ -229,8 +229,13 @@ class RequestShape:
             yield Fault(place, f"an id or an object with id and features is allowed, got {_kind(candidate)}")
 
 
+def candidate_id(candidate: Any) -> str:
+    """The id of a candidate in either of its forms."""
+    return candidate if type(candidate) is str else candidate.id
+
+
 def candidate_ids(candidates: Sequence[Any]) -> list[str]:
-    return [candidate if type(candidate) is str else candidate.id for candidate in candidates]
+    return [candidate_id(candidate) for candidate in candidates]
 
 
 def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:

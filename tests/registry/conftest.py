@@ -6,22 +6,14 @@ import mlflow
 import pytest
 import registry_models
 from mlflow import MlflowClient
+from mlflow_noise import silence
 
-# MLflow's own, not ours to mend: a deprecated loader option of SQLAlchemy 2.1, a comparison that pandas 4 changes, what
-# it says about its own types while it is imported, and advice about integer columns in the signatures that tests log.
-FROM_MLFLOW = (
-    "ignore:The ``noload`` loader strategy is deprecated",
-    "ignore:Operation with range is deprecated",
-    "ignore:.*Any type hint is inferred as AnyType",
-    "ignore:Hint. Inferred schema contains integer column",
-)
+# Advice about integer columns in the signatures that tests log.
+HINT = "ignore:Hint. Inferred schema contains integer column"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            for warning in FROM_MLFLOW:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+    silence(items, Path(__file__).parent, HINT)
 
 
 @pytest.fixture(scope="session")

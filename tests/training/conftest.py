@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow_noise import silence
 from ranking_tables import sessions, write
 
 from training.features import infer_features
@@ -9,20 +10,9 @@ from training.register import open_store
 from training.tables import RankingTable, read_table
 from training.train import Recipe, Trained, boost
 
-# MLflow's own, not ours to mend: a deprecated loader option of SQLAlchemy 2.1, a comparison that pandas 4 changes, and
-# what it says (and otherwise silences) about its own types while it is imported.
-FROM_MLFLOW = (
-    "ignore:The ``noload`` loader strategy is deprecated",
-    "ignore:Operation with range is deprecated",
-    "ignore:.*Any type hint is inferred as AnyType",
-)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            for warning in FROM_MLFLOW:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+    silence(items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")
