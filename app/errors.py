@@ -33,7 +33,7 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
 
 
 class Problem(Exception):
-    """An answer that is not a ranking. `outcome` is how it is counted."""
+    """An answer that is not a ranking. `outcome` is how it is counted; one that `closes` is the connection's last."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Problem(Exception):
         outcome: Outcome = "invalid",
         faults: Sequence[Fault] = (),
         headers: Sequence[tuple[bytes, bytes]] = (),
+        closes: bool = False,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -52,6 +53,7 @@ class Problem(Exception):
         self.outcome: Outcome = outcome
         self.faults = faults
         self.headers = headers
+        self.closes = closes
 
     def document(self, request_id: str) -> bytes:
         title = self.kind.replace("-", " ").capitalize()
@@ -63,14 +65,18 @@ def malformed_json(detail: str) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "malformed-json", detail)
 
 
+def malformed_http() -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, "malformed-http", "the request is not HTTP/1.1", closes=True)
+
+
 def body_too_slow(seconds: float) -> Problem:
     detail = f"the body did not arrive within {seconds:g} s"
-    return Problem(HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", detail, headers=[(b"connection", b"close")])
+    return Problem(HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", detail, closes=True)
 
 
 def body_too_large(limit: int) -> Problem:
     detail = f"the body is larger than the {limit} bytes that are allowed"
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", detail, headers=[(b"connection", b"close")])
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", detail, closes=True)
 
 
 def too_many_candidates(count: int, limit: int) -> Problem:

@@ -6,12 +6,13 @@ from typing import Literal, NamedTuple
 
 Variant = Literal["control", "treatment"]
 VARIANTS: tuple[Variant, ...] = ("control", "treatment")
+Reason = Literal["hash", "forced", "fallback"]
 BUCKETS = 10_000
 
 
 class Assignment(NamedTuple):
     variant: Variant
-    reason: Literal["hash", "forced", "fallback"]
+    reason: Reason
 
 
 def bucket(salt: str, experiment: str, unit: str) -> int:

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import cast, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,13 +18,14 @@ from prometheus_client import (
 )
 
 from app.errors import Outcome
-from app.experiment import Assignment, Variant
-from app.ranking import Ranking
+from app.experiment import Assignment, Reason, Variant
+from app.rows import Rows
 from batching import BatchReport, LaneStats
 from registry import Model
 
 OUTCOMES: tuple[Outcome, ...] = ("ok", "shed", "expired", "cancelled", "invalid", "error")
 STAGES = ("decode", "queue", "features", "score", "encode")
+REASONS: tuple[Reason, ...] = get_args(Reason)
 IGNORABLE_HEADERS = ("X-Visitor-Id", "X-Variant", "X-Request-Id")
 
 # Seconds. The service promises 100 ms, so buckets are dense below and say by how much it was missed above.
@@ -200,6 +202,10 @@ class Metrics:
             (name, outcome): self.requests.labels(name, outcome) for name in variants for outcome in OUTCOMES
         }
         self._durations = {name: self.duration.labels(name) for name in variants}
+        self._assignments = {
+            (name, reason): self.assignments.labels(name, reason) for name in variants for reason in REASONS
+        }
+        self._batches = {name: (self.batch_rows.labels(name), self.batch_requests.labels(name)) for name in variants}
         self._queue_waits = {name: self.queue_wait.labels(name) for name in variants}
         self._stages = [self.stage.labels(stage) for stage in STAGES]
         for header in IGNORABLE_HEADERS:
@@ -207,7 +213,7 @@ class Metrics:
 
     def arrived(self, assignment: Assignment, ignored: Sequence[str]) -> None:
         self._offered[assignment.variant].inc()
-        self.assignments.labels(assignment.variant, assignment.reason).inc()
+        self._assignments[assignment.variant, assignment.reason].inc()
         for header in ignored:
             self.ignored_headers.labels(header).inc()
 
@@ -215,20 +221,26 @@ class Metrics:
         self._outcomes[variant, outcome].inc()
         self._durations[variant].observe(seconds)
 
-    def answered(self, variant: Variant, seconds: Sequence[float], ranking: Ranking) -> None:
-        """Take in an answer that is on its way; `seconds` are those of each of `STAGES`, in their order."""
+    def answered(self, variant: Variant, seconds: Sequence[float], rows: Rows | None) -> None:
+        """Take in an answer that is on its way; `seconds` are those of each of `STAGES`, in their order.
+
+        `rows` is None for an empty ranking, which was not scored.
+        """
         for stage, value in zip(self._stages, seconds, strict=True):
             stage.observe(value)
-        self._queue_waits[variant].observe(ranking.queue_seconds)
-        if ranking.unknown_candidates:
-            self.unknown_candidate.inc(len(ranking.unknown_candidates))
-        for feature, count in ranking.unseen.items():
+        if rows is None:
+            return
+        self._queue_waits[variant].observe(seconds[1])
+        if rows.unknown:
+            self.unknown_candidate.inc(len(rows.unknown))
+        for feature, count in rows.unseen.items():
             self.unknown_category.labels(feature).inc(count)
 
     def scored(self, report: BatchReport) -> None:
         """Take in a batch: the batcher's observer."""
-        self.batch_rows.labels(report.lane).observe(report.rows)
-        self.batch_requests.labels(report.lane).observe(report.requests)
+        rows, requests = self._batches[cast("Variant", report.lane)]
+        rows.observe(report.rows)
+        requests.observe(report.requests)
         self.batch_dispatch.labels(report.lane, report.reason).inc()
 
     def refused(self, variant: Variant, reason: str) -> None:

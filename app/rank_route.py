@@ -1,10 +1,13 @@
-"""`POST /v1/rank` as a bare ASGI endpoint: the one route where every microsecond is paid by every visitor."""
+"""`POST /v1/rank`, from a request's headers to its answer: where every microsecond is paid by every visitor.
+
+There is no task and no `await` on this way: a connection calls an `Exchange` when its headers and its body are there,
+the batcher calls it when its rows are scored, and it calls back with an answer.
+"""
 
 import asyncio
 import random
 import time
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -23,21 +26,17 @@ from app.errors import (
     shed,
     unsupported_media,
 )
-from app.experiment import Assignment
-from app.metrics import STAGES
-from app.ranking import Ranking
-from app.schemas import ModelVersion, RankRequest, RankResponse
+from app.ranking import Ranking, Work
+from app.schemas import RankRequest, RankResponse
 from app.service import Service
-from batching import Expired, Shed
+from batching import Expired, Shed, Ticket
 
 log = structlog.get_logger("frontrow.rank")
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
-TIMED_STAGES = STAGES[:4]  # the last, encoding, is still going on when the header is written
+# Sends a status, header lines that end with CRLF each, and a body; closes the connection afterwards when told to.
+Reply = Callable[[int, bytes, bytes, bool], None]
 
 # How many bytes of a body a candidate takes is learned from the bodies that were read.
 FIRST_ROW_BYTES = 500.0
@@ -49,171 +48,233 @@ REFUSAL_LOG_SECONDS = 0.1
 _encode = msgspec.json.Encoder().encode
 
 
-class ClientLeft(Exception):
-    """The caller closed its connection before it had an answer."""
+class RankRoute:
+    """What all exchanges share."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.settings = service.settings
+        self.metrics = service.metrics
+        self.timeout_seconds = service.settings.request_timeout_ms / 1e3
+        self.clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
+        self._row_bytes = FIRST_ROW_BYTES
+        self._refusal_logged_at = 0.0
+
+    def exchange(self, headers: list[Header], arrived_at: float, reply: Reply) -> "Exchange":
+        """A request whose headers are there. `reply` is called once, unless its caller leaves before that."""
+        return Exchange(self, headers, arrived_at, reply)
+
+    def rows_at_least(self, caller: Caller) -> int:
+        """A low guess of how many rows a body will make, from its length: the door itself decides the others."""
+        return max(1, int(ROWS_GUESSED_SHARE * (caller.content_length or 0) / self._row_bytes))
+
+    def learn_row_bytes(self, body: bytes, rows: int) -> None:
+        if rows:
+            self._row_bytes += ROW_BYTES_LEARNING * (len(body) / rows - self._row_bytes)
+
+    def is_logged(self, outcome: Outcome, now: float) -> bool:
+        """Of answers, a share; of refusals, ten a second; of everything else each one."""
+        if outcome == "ok":
+            share = self.settings.access_log_share
+            return share == 1 or random.random() < share  # noqa: S311 a sample, not a secret
+        if outcome != "shed":
+            return True
+        if now - self._refusal_logged_at < REFUSAL_LOG_SECONDS:
+            return False
+        self._refusal_logged_at = now
+        return True
 
 
 class Exchange:
-    """One request on its way: what is known of it so far, and how it ended."""
+    """One request on its way. Call `open` first, then `rank` with the whole body, or `refuse`; or `leave` at any time.
 
-    __slots__ = ("arrived_at", "assignment", "caller", "decoded_at", "outcome", "ranking", "request_id", "status")
+    `answered` says that it is over: the reply was sent.
+    """
 
-    def __init__(self, arrived_at: float, caller: Caller, assignment: Assignment) -> None:
+    __slots__ = (
+        "_candidates",
+        "_decoded_at",
+        "_due_at",
+        "_outcome",
+        "_ranking",
+        "_reply",
+        "_request",
+        "_route",
+        "_rows_seconds",
+        "_status",
+        "_ticket",
+        "_work",
+        "answered",
+        "arrived_at",
+        "assignment",
+        "caller",
+        "headers",
+        "request_id",
+    )
+
+    def __init__(self, route: RankRoute, headers: list[Header], arrived_at: float, reply: Reply) -> None:
+        self._route = route
+        self._reply = reply
+        self.headers = headers
         self.arrived_at = arrived_at
-        self.caller = caller
-        self.assignment = assignment
-        self.request_id = caller.request_id or uuid.uuid4().hex
-        self.decoded_at = arrived_at
-        self.outcome: Outcome = "error"
-        self.status = 0
-        self.ranking: Ranking | None = None
+        self.caller = caller = read_caller(headers)
+        self.assignment = route.service.experiment.assign(caller.visitor, caller.asked_variant)
+        self.request_id = caller.request_id or new_request_id()
+        self.answered = False
+        self._due_at = arrived_at + min(route.timeout_seconds, caller.timeout_seconds or route.timeout_seconds)
+        self._decoded_at = arrived_at
+        self._outcome: Outcome = "error"
+        self._status = 0
+        self._ticket: Ticket | None = None
+        self._request: RankRequest
+        self._candidates: list[Any]
+        self._work: Work | None = None
+        self._rows_seconds = 0.0
+        self._ranking: Ranking | None = None
+        route.metrics.arrived(self.assignment, caller.ignored)
 
-
-class RankRoute:
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._settings = service.settings
-        self._metrics = service.metrics
-        self._timeout_seconds = service.settings.request_timeout_ms / 1e3
-        self._row_bytes = FIRST_ROW_BYTES
-        self._refusal_logged_at = 0.0
-        self._clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request, and count it under exactly one outcome."""
-        caller = read_caller(scope["headers"])
-        assignment = self._service.experiment.assign(caller.visitor, caller.asked_variant)
-        exchange = Exchange(self._clock(), caller, assignment)
-        self._metrics.arrived(assignment, caller.ignored)
+    def open(self) -> None:
+        """Look at the headers: what would be refused anyhow is refused before its body is read."""
         try:
-            answer = await self._answer(scope, receive, exchange)
-            await self._send(send, exchange, answer)
-        except Problem as problem:
-            await self._send_problem(send, exchange, problem)
-        except Shed as refusal:
-            self._metrics.refused(assignment.variant, refusal.reason)
-            await self._send_problem(send, exchange, shed(refusal))
-        except Expired as expiry:
-            await self._send_problem(send, exchange, expired(expiry))
-        except ClientLeft:
-            exchange.outcome = "cancelled"
-        except asyncio.CancelledError:
-            exchange.outcome = "cancelled"
-            raise
-        except Exception:
-            log.exception("ranking failed", request_id=exchange.request_id, variant=assignment.variant)
-            await self._send_problem(send, exchange, defect())
-        finally:
-            self._finish(exchange)
+            self._check_headers()
+            self._refuse_early()
+        except Exception as error:  # noqa: BLE001 whatever happens has an answer
+            self.refuse(error)
 
-    async def _answer(self, scope: Message, receive: Receive, exchange: Exchange) -> bytes:
-        if problem := check_size(scope["headers"]):
+    def rank(self, body: bytes) -> None:
+        """Decode the body and stand in line to be scored."""
+        route = self._route
+        try:
+            request = route.service.shape.decode(body)
+            route.learn_row_bytes(body, len(request.candidates))
+            self._decoded_at = route.clock()
+            self._enter(request)
+        except Exception as error:  # noqa: BLE001 whatever happens has an answer
+            self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        """Answer with what `error` is to a caller; whatever it has no answer for is a defect of ours."""
+        if isinstance(error, Shed):
+            self._route.metrics.refused(self.assignment.variant, error.reason)
+            problem = shed(error)
+        elif isinstance(error, Expired):
+            problem = expired(error)
+        elif isinstance(error, Problem):
+            problem = error
+        else:
+            log.error("ranking failed", request_id=self.request_id, variant=self.assignment.variant, exc_info=error)
+            problem = defect()
+        self._outcome = problem.outcome
+        self._status = problem.status
+        headers = [(b"content-type", PROBLEM_JSON), *problem.headers, *self._route.service.code_headers]
+        self._send(lines(headers), problem.document(self.request_id), close=problem.closes)
+
+    def body_too_large(self) -> None:
+        self.refuse(body_too_large(self._route.settings.max_body_bytes))
+
+    def body_too_slow(self) -> None:
+        self.refuse(body_too_slow(self._route.settings.body_timeout_seconds))
+
+    def leave(self) -> None:
+        """The caller closed its connection: what was not scored yet will not be."""
+        if self.answered:
+            return
+        self.answered = True
+        self._reply = _nobody
+        if self._ticket is not None:
+            self._route.service.batcher.leave(self._ticket)
+        self._outcome = "cancelled"
+        self._finish()
+
+    def _check_headers(self) -> None:
+        if problem := check_size(self.headers):
             raise problem
-        caller = exchange.caller
-        caller.check()
-        check_media(caller)
-        due_at = exchange.arrived_at + min(self._timeout_seconds, caller.timeout_seconds or self._timeout_seconds)
-        self._refuse_early(exchange, due_at)
-        body = await self._body(receive, caller)
-        request = self._service.shape.decode(body)
-        if request.candidates:
-            self._row_bytes += ROW_BYTES_LEARNING * (len(body) / len(request.candidates) - self._row_bytes)
-        exchange.decoded_at = self._clock()
-        with _Attendance(receive):
-            ranking = await self._rank(request, exchange, due_at)
-        exchange.ranking = ranking
-        return _encode(
+        self.caller.check()
+        check_media(self.caller)
+        limit = self._route.settings.max_body_bytes
+        if self.caller.content_length is not None and self.caller.content_length > limit:
+            raise body_too_large(limit)
+
+    def _refuse_early(self) -> None:
+        service, variant, priority = self._route.service, self.assignment.variant, self.caller.priority
+        service.check_lag(variant, priority)
+        rows = self._route.rows_at_least(self.caller)
+        service.batcher.turn_away(variant, rows=rows, due_at=self._due_at, priority=priority)
+
+    def _enter(self, request: RankRequest) -> None:
+        service, variant = self._route.service, self.assignment.variant
+        ranker = service.rankers[variant]
+        self._request = request
+        self._candidates = ranker.select(request)
+        if not self._candidates:
+            self._answer(ranker.empty(service.served[variant].model))
+            return
+        self._work = work = ranker.work(request, self._candidates)
+        self._rows_seconds = self._route.clock() - self._decoded_at
+        self._ticket = ticket = ranker.enter(work, due_at=self._due_at, priority=self.caller.priority)
+        ticket.future.add_done_callback(self._scored)
+
+    def _scored(self, future: "asyncio.Future[Any]") -> None:
+        if self.answered:
+            return
+        service = self._route.service
+        assert self._ticket is not None  # it is what is done
+        try:
+            scored = service.batcher.learn(self._ticket)
+            self._answer(service.rankers[self.assignment.variant].ranking(self._request, self._candidates, scored))
+        except Exception as error:  # noqa: BLE001 whatever happens has an answer
+            self.refuse(error)
+
+    def _answer(self, ranking: Ranking) -> None:
+        route = self._route
+        passport = route.service.passport(ranking.model)
+        rows = None if self._work is None else self._work.rows
+        unknown = [] if rows is None else rows.unknown
+        body = _encode(
             RankResponse(
-                request_id=exchange.request_id,
-                variant=exchange.assignment.variant,
-                assignment=exchange.assignment.reason,
-                model=ModelVersion(ranking.model.bundle.name, ranking.model.bundle.version),
+                request_id=self.request_id,
+                variant=self.assignment.variant,
+                assignment=self.assignment.reason,
+                model=passport.model,
                 ranking=ranking.activities,
-                unknown_candidates=ranking.unknown_candidates,
+                unknown_candidates=unknown,
                 degraded=False,
             )
         )
-
-    def _refuse_early(self, exchange: Exchange, due_at: float) -> None:
-        """Raise what would be refused anyhow, before its body is read: a refusal has to cost next to nothing.
-
-        The rows are guessed from the length of the body, and guessed low: the door itself decides the others.
-        """
-        variant, priority = exchange.assignment.variant, exchange.caller.priority
-        rows = max(1, int(ROWS_GUESSED_SHARE * (exchange.caller.content_length or 0) / self._row_bytes))
-        self._service.check_lag(variant, priority)
-        self._service.batcher.turn_away(variant, rows=rows, due_at=due_at, priority=priority)
-
-    async def _rank(self, request: RankRequest, exchange: Exchange, due_at: float) -> Ranking:
-        variant = exchange.assignment.variant
-        return await self._service.rankers[variant].rank(
-            request, model=self._service.served[variant].model, due_at=due_at, priority=exchange.caller.priority
+        self._ranking = ranking
+        self._outcome = "ok"
+        self._status = HTTPStatus.OK
+        decoding = self._decoded_at - self.arrived_at
+        queue, features, score = ranking.queue_seconds, self._rows_seconds, ranking.score_seconds
+        encoding = route.clock() - self._decoded_at - queue - features - score
+        route.metrics.answered(self.assignment.variant, (decoding, queue, features, score, encoding), rows)
+        timing = b"server-timing: decode;dur=%.3f, queue;dur=%.3f, features;dur=%.3f, score;dur=%.3f\r\n" % (
+            1e3 * decoding,
+            1e3 * queue,
+            1e3 * features,
+            1e3 * score,
         )
+        self._send(passport.lines + timing, body)
 
-    async def _body(self, receive: Receive, caller: Caller) -> bytes:
-        """The whole body. Raises `Problem` for one that is not JSON, too large or too slow, and `ClientLeft`."""
-        limit = self._settings.max_body_bytes
-        if caller.content_length is not None and caller.content_length > limit:
-            raise body_too_large(limit)
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._settings.body_timeout_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientLeft
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    if size > limit:
-                        raise body_too_large(limit)
-                    if not message.get("more_body", False):
-                        return chunk if not chunks else b"".join((*chunks, chunk))
-                    chunks.append(chunk)
-        except TimeoutError:
-            raise body_too_slow(self._settings.body_timeout_seconds) from None
-
-    async def _send(self, send: Send, exchange: Exchange, body: bytes) -> None:
-        ranking = exchange.ranking
-        assert ranking is not None  # only an answered request is sent here
-        exchange.outcome = "ok"
-        exchange.status = HTTPStatus.OK
-        encoded_at = self._clock()
-        seconds = (
-            exchange.decoded_at - exchange.arrived_at,
-            ranking.queue_seconds,
-            ranking.features_seconds,
-            ranking.score_seconds,
-            encoded_at - exchange.decoded_at - ranking.queue_seconds - ranking.features_seconds - ranking.score_seconds,
+    def _send(self, head: bytes, body: bytes, *, close: bool = False) -> None:
+        self.answered = True
+        head += b"x-request-id: %b\r\nx-variant: %b\r\n" % (
+            self.request_id.encode(),
+            self.assignment.variant.encode(),
         )
-        self._metrics.answered(exchange.assignment.variant, seconds, ranking)
-        timing = ", ".join(f"{stage};dur={1e3 * one:.3f}" for stage, one in zip(TIMED_STAGES, seconds, strict=False))
-        headers = [(b"content-type", b"application/json"), (b"server-timing", timing.encode())]
-        await self._respond(send, exchange, [*headers, *self._service.passport(ranking.model)], body)
+        reply, self._reply = self._reply, _nobody  # no circle of references is left to the garbage collector
+        reply(self._status, head, body, close or self._route.service.draining)
+        self._finish()
 
-    async def _send_problem(self, send: Send, exchange: Exchange, problem: Problem) -> None:
-        exchange.outcome = problem.outcome
-        exchange.status = problem.status
-        headers = [(b"content-type", PROBLEM_JSON), *problem.headers, *self._service.code_headers]
-        await self._respond(send, exchange, headers, problem.document(exchange.request_id))
+    def _finish(self) -> None:
+        now = self._route.clock()
+        seconds = now - self.arrived_at
+        self._route.metrics.finished(self.assignment.variant, self._outcome, seconds)
+        if self._route.is_logged(self._outcome, now):
+            self._log(seconds)
 
-    async def _respond(self, send: Send, exchange: Exchange, headers: list[Header], body: bytes) -> None:
-        headers += (
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", exchange.request_id.encode()),
-            (b"x-variant", exchange.assignment.variant.encode()),
-        )
-        if self._service.draining:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": int(exchange.status), "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def _finish(self, exchange: Exchange) -> None:
-        seconds = self._clock() - exchange.arrived_at
-        variant, outcome, ranking = exchange.assignment.variant, exchange.outcome, exchange.ranking
-        self._metrics.finished(variant, outcome, seconds)
-        if not self._is_logged(outcome):
-            return
+    def _log(self, seconds: float) -> None:
+        ranking = self._ranking
         facts = (
             {}
             if ranking is None
@@ -226,61 +287,35 @@ class RankRoute:
         )
         log.info(
             "rank",
-            request_id=exchange.request_id,
-            variant=variant,
-            assignment=exchange.assignment.reason,
-            outcome=outcome,
-            status=int(exchange.status),
+            request_id=self.request_id,
+            variant=self.assignment.variant,
+            assignment=self.assignment.reason,
+            outcome=self._outcome,
+            status=int(self._status),
             ms=round(1e3 * seconds, 3),
             **facts,
         )
 
-    def _is_logged(self, outcome: Outcome) -> bool:
-        """Of answers, a share; of refusals, ten a second; of everything else each one."""
-        if outcome == "ok":
-            share = self._settings.access_log_share
-            return share == 1 or random.random() < share  # noqa: S311 a sample, not a secret
-        if outcome != "shed":
-            return True
-        now = self._clock()
-        if now - self._refusal_logged_at < REFUSAL_LOG_SECONDS:
-            return False
-        self._refusal_logged_at = now
-        return True
+
+def _nobody(status: int, head: bytes, body: bytes, close: bool) -> None:
+    """The reply of an exchange that is over."""
+
+
+def new_request_id() -> str:
+    return f"{random.getrandbits(128):032x}"  # a name in logs; nobody is kept out by not knowing it
+
+
+def lines(headers: Iterable[Header]) -> bytes:
+    """Headers as they stand on the wire."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def check_media(caller: Caller) -> None:
     """Raise the 415 of a body that does not say it is plain JSON in UTF-8."""
-    media, _, parameters = caller.content_type.lower().partition(b";")
-    if media.strip() != b"application/json" or parameters.strip() not in (b"", b"charset=utf-8", b'charset="utf-8"'):
-        raise unsupported_media("the body must be application/json in UTF-8; say so in Content-Type")
+    if caller.content_type != b"application/json":
+        media, _, parameters = caller.content_type.lower().partition(b";")
+        plain = parameters.strip() in (b"", b"charset=utf-8", b'charset="utf-8"')
+        if media.strip() != b"application/json" or not plain:
+            raise unsupported_media("the body must be application/json in UTF-8; say so in Content-Type")
     if caller.content_encoding not in (b"", b"identity"):
         raise unsupported_media("the body must not be compressed; Content-Encoding is not supported")
-
-
-class _Attendance:
-    """While inside, a caller that closes its connection cancels the work: `ClientLeft` is raised."""
-
-    __slots__ = ("_left", "_receive", "_task", "_watcher")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._left = False
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # ASGI applications run in tasks
-        self._task = task
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._watcher.cancel()
-        if self._left and kind is asyncio.CancelledError:
-            self._task.uncancel()
-            raise ClientLeft from None
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass  # a body that goes on after its end: not ours to read
-        self._left = True
-        self._task.cancel()

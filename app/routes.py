@@ -14,10 +14,12 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from app.errors import PROBLEM_JSON, Problem, defect
+from app.interpreter import settle
 from app.openapi import describe_rank
-from app.rank_route import Message, RankRoute, Receive, Send
+from app.rank_route import RankRoute
 from app.service import Service
 
 RANK_PATH = "/v1/rank"
@@ -88,19 +90,17 @@ class Readiness(BaseModel):
 
 
 class Application:
-    """The ASGI application: `/v1/rank` straight to its route, everything else through FastAPI."""
+    """What `app.protocol` serves: rankings by `rank_route`, everything else as an ASGI application, by FastAPI."""
 
     def __init__(self, service: Service) -> None:
-        self._rank = RankRoute(service)
-        self.pages = _pages(service)
+        self.rank_route = RankRoute(service)
+        self._pages = _pages(service)
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != RANK_PATH:
-            await self.pages(scope, receive, send)
-        elif scope["method"] == "POST":
-            await self._rank(scope, receive, send)
-        else:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == RANK_PATH:  # what is posted there never comes here
             await _status_problem(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "POST"})(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
 
 
 def _service(request: Request) -> Service:
@@ -180,6 +180,7 @@ def _pages(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
+        settle()
         try:
             yield
         finally:

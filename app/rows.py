@@ -1,4 +1,4 @@
-"""From a decoded request to the rows that a model scores."""
+"""From a decoded request to what a model scores: a context, known activities, and rows of the caller's own."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,49 +15,77 @@ Matrix = NDArray[np.float64]
 
 
 class Rows(NamedTuple):
-    """`values` has shape (candidates, features), float64, C-contiguous, NaN where a value is missing.
+    """One request's candidates, in the terms of one model.
 
-    `unseen` counts, for each feature that had any, the values that are no category of the model.
+    `context` is a whole row of which only the context columns are set; None and NaN are missing. `items` are the
+    candidates: an activity's index in the catalog, or `~k` for `own[k]`, a whole row (float64, NaN where missing).
+    `unknown` are the ids that nobody knows anything of, and `unseen` counts, by feature, the values that are no
+    category of the model.
     """
 
-    values: Matrix
-    unknown_candidates: list[str]
+    context: list[float | None]
+    items: list[int]
+    own: Matrix
+    unknown: list[str]
     unseen: dict[str, int]
+
+    def part(self, start: int, stop: int) -> "Rows":
+        """The candidates from `start` to `stop` alone."""
+        first = sum(item < 0 for item in self.items[:start])
+        items = [item + first if item < 0 else item for item in self.items[start:stop]]
+        return self._replace(items=items, own=self.own[first : first + sum(item < 0 for item in items)])
 
 
 class RowMaker:
-    """Makes one model's rows: what the request says wins over the catalog, the catalog over "missing"."""
+    """Makes one model's rows: what the request says wins over the catalog, the catalog over "missing".
+
+    `activities` (activities + 1, features) are the catalog's rows; the last one is all NaN, of whoever is unknown.
+    """
 
     def __init__(self, features: Sequence[Feature], shape: RequestShape, catalog: Catalog) -> None:
-        self.width = len(features)
         self._context = _Side(features, "context", shape.context)
         self._activity = _Side(features, "activity", shape.activity)
-        self._catalog_rows = catalog.rows
-        self._catalog = catalog.matrix(self._activity.catalog_columns())
-        self._has_catalog = len(catalog) > 0
+        self._index = catalog.rows
+        self._stranger = len(catalog)
+        self._blank: list[float | None] = [None] * len(features)
+        self._none_of_its_own = np.empty((0, len(features)))
+        self.context_columns = np.array([feature.role == "context" for feature in features], dtype=np.bool_)
+        self.activities = np.full((len(catalog) + 1, len(features)), np.nan)
+        self.activities[:, self._activity.columns] = catalog.matrix(self._activity.catalog_columns())
 
     def rows(self, context: Any, candidates: Sequence[Any]) -> Rows:
         unseen: dict[str, int] = {}
-        values = np.full((len(candidates), self.width), np.nan)
-        if context is not None:
-            values[:, self._context.columns] = self._context.read([astuple(context)], unseen)
-        inline = [place for place, one in enumerate(candidates) if type(one) is not str and one.features is not None]
-        unknown = self._look_up(candidates, values, set(inline)) if self._has_catalog else None
-        if inline:
-            given = self._activity.read([astuple(candidates[place].features) for place in inline], unseen)
-            places = np.ix_(np.array(inline), self._activity.columns)
-            values[places] = np.where(np.isnan(given), values[places], given) if self._has_catalog else given
-        if unknown is None:
-            unknown = [candidate_id(one) for one in candidates if _is_bare(one)]
-        return Rows(values, unknown, unseen)
+        row = self._context.row(context, self._blank, unseen)
+        own = self._none_of_its_own
+        try:
+            places = list(map(self._index.get, candidates))  # the usual request has nothing but ids
+        except TypeError:
+            places, own = self._with_features(candidates, unseen)
+            own[:, self._context.columns] = [row[column] for column in self._context.columns]
+        unknown = self._settle_unknown(candidates, places) if None in places else []
+        return Rows(row, places, own, unknown, unseen)  # type: ignore[arg-type]  # no place is None any more
 
-    def _look_up(self, candidates: Sequence[Any], values: Matrix, inline: set[int]) -> list[str]:
-        """Fill in what the catalog knows; the ids that nobody knows anything of."""
-        ids = candidate_ids(candidates)
-        missing = len(self._catalog_rows)  # the catalog's last row is all NaN
-        places = [self._catalog_rows.get(activity, missing) for activity in ids]
-        values[:, self._activity.columns] = self._catalog[places]
-        return [ids[n] for n, place in enumerate(places) if place == missing and n not in inline]
+    def _with_features(self, candidates: Sequence[Any], unseen: dict[str, int]) -> tuple[list[int | None], Matrix]:
+        """Places of candidates of which some bring features, and the rows of those."""
+        places = list(map(self._index.get, candidate_ids(candidates)))
+        bringing = [n for n, one in enumerate(candidates) if type(one) is not str and one.features is not None]
+        known = [self._stranger if (place := places[n]) is None else place for n in bringing]
+        rows = self.activities[known]
+        given = self._activity.read([astuple(candidates[n].features) for n in bringing], unseen)
+        columns = self._activity.columns
+        rows[:, columns] = np.where(np.isnan(given), rows[:, columns], given) if self._index else given
+        for k, n in enumerate(bringing):
+            places[n] = ~k
+        return places, rows
+
+    def _settle_unknown(self, candidates: Sequence[Any], places: list[int | None]) -> list[str]:
+        """The ids without a place, which get the place of a stranger."""
+        unknown = []
+        for n, place in enumerate(places):
+            if place is None:
+                unknown.append(candidate_id(candidates[n]))
+                places[n] = self._stranger
+        return unknown
 
 
 class _Side:
@@ -66,36 +94,51 @@ class _Side:
     def __init__(self, features: Sequence[Feature], role: str, fields: Sequence[Field]) -> None:
         wanted = {feature.name: (column, feature) for column, feature in enumerate(features) if feature.role == role}
         numbers = sum(field.type != "category" for field in fields)
-        self._numeric_fields = numbers
         picked = [(position, *wanted[field.name]) for position, field in enumerate(fields) if field.name in wanted]
         self.columns = np.array([column for _, column, _ in picked], dtype=np.intp)
+        self._numeric_fields = numbers
         self._features = [feature for _, _, feature in picked]
         self._numeric = np.array([position for position, _, _ in picked if position < numbers], dtype=np.intp)
+        self._numbers = [(column, position) for position, column, _ in picked if position < numbers]
         self._categorical = [
-            (out, position, feature.name, {name: float(code) for code, name in enumerate(feature.categories or ())})
-            for out, (position, _, feature) in enumerate(picked)
+            (out, column, position, feature.name, _codes(feature))
+            for out, (position, column, feature) in enumerate(picked)
             if position >= numbers
         ]
 
     def catalog_columns(self) -> list[tuple[str, Sequence[str] | None]]:
         return [(feature.name, feature.categories) for feature in self._features]
 
+    def row(self, given: Any, blank: list[float | None], unseen: dict[str, int]) -> list[float | None]:
+        """A whole row of one struct's values; None and NaN are missing."""
+        row = blank[:]
+        if given is None:
+            return row
+        values = astuple(given)
+        for column, position in self._numbers:
+            row[column] = values[position]
+        for _, column, position, name, codes in self._categorical:
+            text = values[position]
+            row[column] = codes.get(text)
+            if text is not None and text not in codes:
+                unseen[name] = unseen.get(name, 0) + 1
+        return row
+
     def read(self, given: Sequence[tuple[Any, ...]], unseen: dict[str, int]) -> Matrix:
-        """Values of the structs, shape (len(given), len(self.columns)): numbers first, then categories as codes."""
+        """Values of many structs, shape (len(given), len(self.columns)): numbers first, then categories as codes."""
         numbers = self._numeric_fields
         values = np.empty((len(given), len(self.columns)))
         if len(self._numeric):
-            block = np.array([one[:numbers] for one in given], dtype=np.float64)
+            block = np.array([one[:numbers] for one in given], dtype=np.float64).reshape(len(given), numbers)
             values[:, : len(self._numeric)] = block[:, self._numeric]
-        for out, position, name, codes in self._categorical:
+        for out, _, position, name, codes in self._categorical:
             texts = [one[position] for one in given]
-            column = [codes.get(text, np.nan) for text in texts]
-            values[:, out] = column
-            strangers = sum(text is not None and text not in codes for text in texts)
-            if strangers:
+            found = list(map(codes.get, texts))
+            values[:, out] = found
+            if None in found and (strangers := sum(text is not None and text not in codes for text in texts)):
                 unseen[name] = unseen.get(name, 0) + strangers
         return values
 
 
-def _is_bare(candidate: Any) -> bool:
-    return type(candidate) is str or candidate.features is None
+def _codes(feature: Feature) -> dict[str, float]:
+    return {name: float(code) for code, name in enumerate(feature.categories or ())}

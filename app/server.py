@@ -119,7 +119,7 @@ def _config(settings: Settings, **application: Any) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http="app.protocol:HttpProtocol",
         ws="none",
         lifespan="on",
         log_config=None,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -19,7 +19,7 @@ from app.openapi import example_request
 from app.processing import Rules, extra_fields, load_processing
 from app.ranking import Ranker, Scorer, Scores, Work
 from app.rows import RowMaker
-from app.schemas import RequestShape
+from app.schemas import ModelVersion, RequestShape
 from app.settings import Settings
 from batching import Batcher, Cost, Lane, LaneStats, Limits, Priority, calibrate
 from registry import Model, code_revision
@@ -28,6 +28,13 @@ log = structlog.get_logger("frontrow")
 
 # The part of a request's time limit that it may spend in line and in its batch; the rest is for the way there and back.
 WAIT_SHARE = 0.4
+
+
+class Passport(NamedTuple):
+    """Whose answer it is: as the body says it, and as header lines."""
+
+    model: ModelVersion
+    lines: bytes
 
 
 class Service:
@@ -62,24 +69,23 @@ class Service:
         self._rules = {variant: Rules(processing, self.shape, one.catalog) for variant, one in served.items()}
         self.heartbeat = Heartbeat(self._refresh_gauges)
         self.code_headers = [(b"x-code-version", self.code_version.encode())]
-        self._passports = {
-            id(one.model): [
-                (b"x-model-version", f"{one.model.bundle.name}/{one.model.bundle.version}".encode()),
-                *self.code_headers,
-            ]
-            for one in served.values()
-        }
+        self._passports = {id(one.model): self._passport_of(one.model) for one in served.values()}
 
     async def start(self) -> None:
         """Warm up, measure what scoring costs, and say who serves. The service is ready afterwards."""
-        scorers: dict[str, Lane[Work, Scores]] = {variant: self._lane(one) for variant, one in self.served.items()}
-        self.batcher: Batcher[Work, Scores] = Batcher(scorers, limits=self._limits, observer=self.metrics.scored)
+        scorers = {variant: self._scorer(one) for variant, one in self.served.items()}
+        lanes: dict[str, Lane[Work, Scores]] = {
+            variant: self._lane(scorers[variant], one) for variant, one in self.served.items()
+        }
+        self.batcher: Batcher[Work, Scores] = Batcher(lanes, limits=self._limits, observer=self.metrics.scored)
         await self.batcher.start()
-        self.rankers = {variant: Ranker(variant, self.batcher, self._rules[variant]) for variant in self.served}
+        self.rankers = {
+            variant: Ranker(variant, self.batcher, scorers[variant], self._rules[variant]) for variant in self.served
+        }
         self._offered_rows: dict[str, int] = dict.fromkeys(self.served, 0)
         self.heartbeat.start()
         self.metrics.runs(self.code_version)
-        lanes = self.batcher.stats().lanes
+        stats = self.batcher.stats().lanes
         for variant, one in self.served.items():
             origin = one.fetched.origin
             self.metrics.serves(
@@ -88,8 +94,8 @@ class Service:
                 last_known_good=origin == "last-known-good",
                 verified_at=one.fetched.fetched_at.timestamp(),
             )
-            self.metrics.calibrated(variant, lanes[variant])
-            log.info("serves", **_facts(variant, one), calibration=_calibration(lanes[variant]))
+            self.metrics.calibrated(variant, stats[variant])
+            log.info("serves", **_facts(variant, one), calibration=_calibration(stats[variant]))
         begin_lame_duck_on_sigterm(self.begin_draining, self.settings.lame_duck_seconds)
         self.ready = True
 
@@ -116,9 +122,14 @@ class Service:
         if lag > allowed:
             raise LoopLate(variant, rows=0, needed=lag, allowed=allowed, retry_after_seconds=lag)
 
-    def passport(self, model: Model) -> list[tuple[bytes, bytes]]:
-        """The headers that say which model and which code answered."""
+    def passport(self, model: Model) -> Passport:
+        """What an answer says of the model and the code that made it."""
         return self._passports[id(model)]
+
+    def _passport_of(self, model: Model) -> Passport:
+        name, version = model.bundle.name, model.bundle.version
+        headers = f"content-type: application/json\r\nx-model-version: {name}/{version}\r\n"
+        return Passport(ModelVersion(name, version), f"{headers}x-code-version: {self.code_version}\r\n".encode())
 
     def missing(self) -> list[str]:
         """Why no request should be sent here, in words; empty when ready."""
@@ -150,12 +161,17 @@ class Service:
         one = one or self.served["control"]
         return example_request(self.shape, one.model.bundle, one.catalog)
 
-    def _lane(self, one: Served) -> Lane[Work, Scores]:
-        scorer = Scorer(one.model, RowMaker(one.model.bundle.features, self.shape, one.catalog))
+    def _scorer(self, one: Served) -> Scorer:
+        maker = RowMaker(one.model.bundle.features, self.shape, one.catalog)
+        return Scorer(one.model, maker, budget_bytes=self.settings.catalog_budget_mb * 2**20)
+
+    def _lane(self, scorer: Scorer, one: Served) -> Lane[Work, Scores]:
         example = self.shape.decode(msgspec.json.encode(self.example(one)))
+        # What is known to the catalog is what is asked for mostly; the scale of the cost follows what comes in truth.
+        usual = list(one.catalog.rows) or example.candidates
 
         def sample(rows: int) -> Work:
-            return Work(example.context, list(islice(cycle(example.candidates), rows)))
+            return scorer.work(example.context, list(islice(cycle(usual), rows)))
 
         cost = self._pinned_cost() or calibrate(scorer.score, sample, limits=self._limits)
         return Lane(scorer.score, scorer.split, scorer.join, cost)

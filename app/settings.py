@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     engine: Literal["auto", "reference", "compiled"] = Field(
         "auto", description="scoring engine: `auto` takes the compiled one when it proves equal"
     )
+    catalog_budget_mb: int = Field(
+        512,
+        ge=0,
+        le=65_536,
+        description="memory for each variant's prepared activities, in MiB; past it plain rows are kept and scored",
+    )
     processing: str = Field(
         "app.processing:Processing",
         pattern=r"^[\w.]+:\w+$",
@@ -91,7 +97,7 @@ class Settings(BaseSettings):
         description="longest time from arrival to answer, in milliseconds; `X-Request-Timeout-Ms` can only shorten it",
     )
     max_batch_rows: int = Field(
-        512, ge=1, le=65_536, description="most rows in a micro-batch; calibration may say fewer"
+        4_096, ge=1, le=65_536, description="most rows in a micro-batch; calibration may say fewer"
     )
     pinned_batch_us: float | None = Field(
         None,

@@ -19,6 +19,7 @@ from batching.lanes import Lane
 from batching.policy import Cost, Limits, Priority
 from batching.report import BatchOutcome, BatchReport, DispatchReason, LaneStats, Outcome, Scored, Stats
 from batching.thread import Executor, ScoringThread
+from batching.waiting import Ticket
 
 __all__ = [
     "BatchOutcome",
@@ -44,6 +45,7 @@ __all__ = [
     "ScoringThread",
     "Shed",
     "Stats",
+    "Ticket",
     "UnknownLane",
     "WrongLength",
     "calibrate",

@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
+from batching import policy
 from batching.batch import Batch
 from batching.calibration import measure_handover
 from batching.errors import BatchingError, Draining, Expired, NotStarted, ScoringFailed, Shed, UnknownLane, WrongLength
@@ -76,7 +77,7 @@ class Batcher(Generic[P, R]):
         if handover_seconds is None:
             handover_seconds = await measure_handover(self._executor, clock=self._clock)
         self._lanes.open(handover_seconds)
-        self._loop_seconds = min(handover_seconds, self._lanes.limits.max_loop_seconds)
+        self._loop_seconds = min(policy.BUSY_HANDOVERS * handover_seconds, self._lanes.limits.max_loop_seconds)
         self._started = self._accepting = True
 
     async def drain(self) -> None:
@@ -105,27 +106,44 @@ class Batcher(Generic[P, R]):
         the deadline passed before scoring, `ScoringFailed` when this request is what made its scorer fail, and
         `WrongLength` when the scorer lost count. Whoever cancels it while it waits costs no scoring.
         """
+        ticket = self.enter(lane, request, rows=rows, due_at=due_at, priority=priority)
+        try:
+            await ticket.future
+        except BaseException:  # Nobody sets an exception on it: this is the caller leaving.
+            self.leave(ticket)
+            raise
+        return self.learn(ticket)
+
+    def enter(self, lane: str, request: P, *, rows: int, due_at: float, priority: Priority = Priority.NORMAL) -> Ticket:
+        """`submit` for whoever has no task to wait in: admits, or raises a `Shed` or `Expired`.
+
+        Once the ticket's `future` is done, call `learn`; to go before that, call `leave`. One of them, once.
+        """
         state = self._state(lane)
         if rows < 1:
             raise ValueError(f"a request has at least one row, not {rows}")
         state.tally.offered += 1
         state.tally.offered_rows += rows
         try:
-            ticket = self._admit(state, request, rows, due_at, priority)
+            return self._admit(state, request, rows, due_at, priority)
         except BatchingError as refused:
             self._end(state, refused.outcome)
             raise
-        try:
-            answer = await ticket.future
-        except BaseException:  # Nobody sets an exception on it: this is the caller leaving.
-            state.line.leave(ticket)
-            self._end(state, Outcome.CANCELLED)
-            raise
+
+    def learn(self, ticket: Ticket) -> Scored[R]:
+        """What became of a request whose future is done. Raises as `submit` does."""
+        answer = ticket.future.result()
         if isinstance(answer, BatchingError):
-            self._end(state, answer.outcome)
+            self._end(ticket.state, answer.outcome)
             raise answer
-        self._end(state, Outcome.OK)
+        self._end(ticket.state, Outcome.OK)
         return cast("Scored[R]", answer)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give up a request: from now on it costs no scoring that has not begun."""
+        ticket.state.line.leave(ticket)
+        ticket.future.cancel()
+        self._end(ticket.state, Outcome.CANCELLED)
 
     def turn_away(self, lane: str, *, rows: int, due_at: float, priority: Priority = Priority.NORMAL) -> None:
         """Refuse a request of `rows` rows or more now if `submit` would, before anybody has worked on it.
@@ -180,7 +198,7 @@ class Batcher(Generic[P, R]):
         if refusal := self._refusal(state, rows, due_at, priority, now, idle=idle):
             raise self._shed(state, refusal, rows, now)
         ticket = Ticket(
-            self._loop.create_future(), request, rows=rows, due_at=due_at, priority=priority, now=now, probe=idle
+            state, self._loop.create_future(), request, rows=rows, due_at=due_at, priority=priority, now=now, probe=idle
         )
         self._lanes.join(state, ticket)
         if due_at < self._alarm_at:

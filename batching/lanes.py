@@ -66,6 +66,7 @@ class Lanes:
 
     def __init__(self, lanes: Mapping[str, Lane[Any, Any]], limits: Limits) -> None:
         self.by_name = {name: LaneState(name, lane) for name, lane in lanes.items()}
+        self._states = tuple(self.by_name.values())
         self.limits = limits
         self.handover_seconds = 0.0
         self.full_batch_seconds = 0.0
@@ -73,7 +74,7 @@ class Lanes:
         self._served_seconds = 0.0
 
     def __iter__(self) -> Iterator[LaneState]:
-        return iter(self.by_name.values())
+        return iter(self._states)
 
     def open(self, handover_seconds: float) -> None:
         """Size the batches by what a hand-over costs."""
@@ -86,7 +87,10 @@ class Lanes:
         self._predict_full_batch()
 
     def anybody_waits(self) -> bool:
-        return any(state.line.rows for state in self)
+        for state in self._states:  # noqa: SIM110 half the time of any(), at each arrival
+            if state.line.rows:
+                return True
+        return False
 
     # What it will cost
 

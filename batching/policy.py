@@ -56,7 +56,7 @@ class Limits:
     fixed_share: float = 0.02
     max_wait_seconds: float = 0.04
     max_waiting_batches: int = 20
-    max_loop_seconds: float = 0.0002
+    max_loop_seconds: float = 0.0005
 
     def __post_init__(self) -> None:
         if self.max_batch_rows < 1 or self.max_waiting_batches < 1:
@@ -79,6 +79,11 @@ class Limits:
         soon = (self.max_batch_seconds - cost.fixed_seconds) / cost.row_seconds
         half = fixed / cost.row_seconds
         return int(max(1.0, min(self.max_batch_rows, max(half, min(enough, soon)))))
+
+
+# A hand-over is measured while nothing else runs. On a busy loop each of its two switches of threads waits for the
+# interpreter as well, and both threads lose their caches: it costs about so many times as much.
+BUSY_HANDOVERS = 8
 
 
 class CostModel:

@@ -13,6 +13,7 @@ from batching.report import DispatchReason
 class Ticket:
     """One admitted request on its way. Its caller's future rides in it, so no table of futures can go stale.
 
+    state: that of the lane it stands in.
     rows_left: rows that were not yet handed to the scorer; less than `rows` once pieces of an oversize request are.
     lane: the scorer that its first piece went to, so that the others follow; None before.
     probe: it found the scorer idle, so it is scored even if the prediction says that this will be late.
@@ -36,10 +37,12 @@ class Ticket:
         "rows_left",
         "rows_scored",
         "score_seconds",
+        "state",
     )
 
     def __init__(
         self,
+        state: Any,
         future: Future[Any],
         request: Any,
         *,
@@ -49,6 +52,7 @@ class Ticket:
         now: float,
         probe: bool,
     ) -> None:
+        self.state = state
         self.future = future
         self.request = request
         self.rows = rows

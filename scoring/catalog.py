@@ -47,8 +47,9 @@ class Catalog(Protocol):
         """Scores of the candidates of several requests, bit for bit those of `Engine.score` for the whole rows.
 
         `contexts` (requests, features) holds each request's context columns; its other columns are not read. Request
-        r's candidates are `items[offsets[r]:offsets[r + 1]]`: an activity's index, or `~k` for the row `own[k]`, whose
-        context columns are not read. Raises `RowsError` for shapes and for an item out of range, nothing scored.
+        r's candidates are `items[offsets[r]:offsets[r + 1]]`: an activity's index, or `~k` for the row `own[k]`, which
+        is whole, its context columns included. Raises `RowsError` for shapes and for an item out of
+        range, nothing scored.
         """
 
 
@@ -104,11 +105,11 @@ class RowCatalog:
         contexts, offsets, items = plain(contexts), plain(offsets), plain(items)
         _check_shapes(self._engine.features, contexts, offsets, items, own)
         _check_items(items, self.activities, len(own))
-        rows = np.empty((len(items), self._engine.features))
-        known = items >= 0
-        rows[known] = self._rows[items[known]]
-        rows[~known] = own[~items[~known]]
-        return self._engine.score(_in_context(rows, contexts, offsets, self._context))
+        if not np.any(items >= 0):
+            return self._engine.score(own[~items])
+        rows = _in_context(self._rows[np.maximum(items, 0)], contexts, offsets, self._context)
+        rows[items < 0] = own[~items[items < 0]]
+        return self._engine.score(rows)
 
 
 class MaskCatalog:
@@ -151,7 +152,7 @@ class MaskCatalog:
         _check_shapes(self._engine.features, contexts, offsets, items, own)
         _check_items(items, self.activities, len(own))
         scores = np.empty(len(items))
-        if self.activities:
+        if np.any(items >= 0):
             mask = np.empty(self._engine.trees, self._item_masks.dtype)
             kernels.score_requests(
                 contexts, offsets, items, self._features, self._engine.lines, self._tables, self._table_offsets,
@@ -159,17 +160,9 @@ class MaskCatalog:
                 self._scratch(), mask, scores,
             )  # fmt: skip
         if len(own):
-            self._score_own(contexts, offsets, items, own, scores)
+            places = np.flatnonzero(items < 0)
+            scores[places] = self._engine.score(own)[~items[places]]
         return scores
-
-    def _score_own(
-        self, contexts: Floats, offsets: NDArray[np.int64], items: NDArray[np.int64], own: Floats, scores: Floats
-    ) -> None:
-        places = np.flatnonzero(items < 0)
-        request = np.searchsorted(offsets, places, side="right") - 1
-        rows = own[~items[places]]
-        rows[:, self._context] = contexts[request][:, self._context]
-        scores[places] = self._engine.score(rows)
 
     def _scratch(self) -> NDArray[np.uint64]:
         return np.empty(self._engine.features * kernels.LANES, np.uint64)

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 from app_models import write_models
+from served import serving
 
 from app.models import fetch_models, load_models
-from app.routes import Application
 from app.service import Service
 from app.settings import Settings, read_settings
 
@@ -35,6 +35,7 @@ def settings(bundles: Path) -> Settings:
         treatment_model=str(bundles / "treatment"),
         allow_forced_variant=True,
         code_version="test",
+        max_batch_rows=512,
         request_timeout_ms=10_000,  # a slow machine must not turn into refusals
         log_level="error",
     )
@@ -50,7 +51,6 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that calls the application without a network."""
-    transport = httpx.ASGITransport(Application(service), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://frontrow") as client:
+    """A client of the service, over a real connection."""
+    async with serving(service) as client:
         yield client

@@ -106,7 +106,7 @@ BAD_REQUESTS: list[tuple[str, str, int, str | None]] = [
     ("PATCH", "/v1/rank", 405, "POST"),
     ("OPTIONS", "/v1/rank", 405, "POST"),
     ("TRACE", "/v1/rank", 405, "POST"),
-    ("BREW", "/v1/rank", 405, "POST"),
+    ("BREW", "/v1/rank", 400, None),
     ("POST", "/healthz", 405, "GET"),
     ("DELETE", "/v1/models", 405, "GET"),
     ("GET", "/v2/rank", 404, None),

@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+from served import serving
 
 from app.models import fetch_models, load_models
 from app.processing import Processing, ProcessingError, load_processing
-from app.routes import Application
 from app.service import Service
 from app.settings import Settings
 
@@ -22,8 +22,7 @@ async def rank_with(settings: Settings, processing: str, body: dict[str, Any]) -
     service = Service(settings, load_models(settings, fetch_models(settings)))
     await service.start()
     try:
-        transport = httpx.ASGITransport(Application(service), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://frontrow") as client:
+        async with serving(service) as client:
             return await client.post("/v1/rank", json=body, headers={"X-Variant": "control"})
     finally:
         await service.stop()

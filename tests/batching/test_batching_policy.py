@@ -176,7 +176,7 @@ def lanes_with(waiting: list[tuple[int, int]], scale: float, *, overloaded: bool
     lanes = Lanes({"a": lane, "b": lane}, Limits(max_batch_rows=512, max_batch_seconds=1.0))
     lanes.open(50e-6)
     for which, rows in waiting:
-        ticket = Ticket(None, None, rows=rows, due_at=9.0, priority=Priority.NORMAL, now=0.0, probe=False)
+        ticket = Ticket(None, None, None, rows=rows, due_at=9.0, priority=Priority.NORMAL, now=0.0, probe=False)
         lanes.join(lanes.by_name["ab"[which]], ticket)
     for state in lanes:
         state.model.scale = scale
@@ -230,7 +230,7 @@ def test_a_line_counts_exactly_whatever_joins_leaves_and_is_taken(data):
         if act == "join":
             priority = data.draw(st.sampled_from(Priority))
             rows = data.draw(st.integers(1, 40))
-            ticket = Ticket(None, None, rows=rows, due_at=9.0, priority=priority, now=0.0, probe=False)
+            ticket = Ticket(None, None, None, rows=rows, due_at=9.0, priority=priority, now=0.0, probe=False)
             line.join(ticket)
             inside.append(ticket)
         elif act == "limit":

@@ -25,9 +25,7 @@ def whole_rows(
     rows = []
     for values, items in zip(contexts, requests, strict=True):
         for item in items:
-            row = (activities[item] if item >= 0 else own[~item]).copy()
-            row[context] = values[context]
-            rows.append(row)
+            rows.append(np.where(context, values, activities[item]) if item >= 0 else own[~item])
     return np.array(rows).reshape(-1, FEATURES)
 
 

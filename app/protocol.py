@@ -1,0 +1,266 @@
+"""HTTP/1.1 on a connection: uvicorn's protocol for the pages, and a shorter way for rankings.
+
+A ranking needs no task, no scope and no messages: its headers and its body are handed to an `Exchange` as the parser
+finds them, and the answer is written when it calls back. What an ASGI server does for every request costs more than
+ranking fifty known activities does.
+"""
+
+import asyncio
+import select
+import time
+import urllib.parse
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from app.errors import PROBLEM_JSON, malformed_http
+from app.rank_route import Exchange, RankRoute, lines, new_request_id
+
+RANK_PATH = b"/v1/rank"
+LINGER_SECONDS = 2.0
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection. Its application has a `rank_route`, which gets what is posted to `/v1/rank`.
+
+    Whatever a caller sends has to be complete `body_timeout_seconds` after its first byte; and a connection on which
+    nothing comes is closed after uvicorn's keep-alive time, before its first request, too.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.route: RankRoute = self.config.loaded_app.rank_route
+        self.answering: RankCycle | None = None  # the ranking whose turn it is
+        self._ranking: RankCycle | None = None  # what is being received, if it is a ranking
+        self._deaf = False  # what comes after the last answer is not looked at
+        self._receiving = False
+        self._receipt: asyncio.TimerHandle | None = None
+        self._received_at = 0.0
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._received_at = time.perf_counter()
+        super().data_received(data)
+        if self._receiving and self._receipt is None and self.parser is not None:
+            self._receipt = self.loop.call_later(self.route.settings.body_timeout_seconds, self._receipt_ended)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_receipt()
+        if self.answering is not None:
+            self.answering.exchange.leave()
+        self._ranking = self.answering = None
+        super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.flow.resume_reading()
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        # The scope of an ASGI application is made when it is known that one is asked.
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self._ranking = None
+        self._receiving = True
+
+    def on_headers_complete(self) -> None:
+        if self._deaf:  # more of the data that was fed already
+            return
+        if self._is_ranking():
+            self._begin_ranking()
+            return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._ranking is not None:
+            self._ranking.take(body)
+        elif not self._deaf:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._receiving = False
+        self._end_receipt()
+        if self._ranking is not None:
+            self._ranking.complete()
+        elif not self._deaf:
+            super().on_message_complete()
+
+    # Rankings
+
+    def _is_ranking(self) -> bool:
+        if self.parser.get_method() != b"POST":
+            return False
+        if self.url == RANK_PATH:
+            return True
+        path = httptools.parse_url(self.url).path
+        return RANK_PATH in (path, urllib.parse.unquote_to_bytes(path))
+
+    def _begin_ranking(self) -> None:
+        before = self.cycle
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        self._ranking = self.cycle = cycle = RankCycle(self, self.headers, self._received_at, keep_alive=keep_alive)
+        if before is None or before.response_complete:  # type: ignore[redundant-expr] # uvicorn begins with None
+            self._answer(cycle)
+        else:  # a pipelined request waits for its turn
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if isinstance(cycle, RankCycle):
+            self.loop.call_soon(self._answer, cycle)  # not from here: a thousand may be in the pipeline
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _answer(self, cycle: "RankCycle") -> None:
+        if not self.transport.is_closing():
+            self.answering = cycle
+            cycle.open()
+
+    # The end of it
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP. Nothing after it can be trusted to begin where it seems to."""
+        problem = malformed_http()
+        request_id = new_request_id()
+        body = problem.document(request_id)
+        head = lines(
+            [
+                (b"content-type", PROBLEM_JSON),
+                (b"content-length", b"%d" % len(body)),
+                (b"x-request-id", request_id.encode()),
+                (b"connection", b"close"),
+            ]
+        )
+        self.transport.write(b"".join((STATUS_LINE[problem.status], head, b"\r\n", body)))
+        self._receiving = True  # for all that we know
+        self.end()
+
+    def _end_receipt(self) -> None:
+        if self._receipt is not None:
+            self._receipt.cancel()
+            self._receipt = None
+
+    def _receipt_ended(self) -> None:
+        """A request did not arrive in time: say so to a ranking; whoever sends headers slowly is not worth a word."""
+        self._receipt = None
+        if self.transport.is_closing():
+            return
+        if self._ranking is not None and self._ranking is self.answering:
+            self._ranking.exchange.body_too_slow()
+        else:
+            self.transport.close()
+
+    def end(self) -> None:
+        """Close, but not on what the caller is still sending: its system would throw the answer away."""
+        self._deaf = True
+        self.pipeline.clear()
+        if not self._receiving:
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._end_receipt()
+        self._receipt = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def shutdown(self) -> None:
+        """Stop serving this connection; a request that is on its way in is answered before."""
+        if not (self._receiving or self._has_unread_bytes()):
+            super().shutdown()
+
+    def _has_unread_bytes(self) -> bool:
+        socket = self.transport.get_extra_info("socket")
+        return socket is not None and bool(select.select([socket.fileno()], [], [], 0)[0])
+
+
+class RankCycle(RequestResponseCycle):
+    """One ranking on its connection, with the parts of uvicorn's own cycle that its protocol looks at."""
+
+    def __init__(self, protocol: HttpProtocol, headers: Any, arrived_at: float, *, keep_alive: bool) -> None:
+        # Not the parent's: this one has neither messages nor an application.
+        self._protocol = protocol
+        self._headers = headers
+        self._arrived_at = arrived_at
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _NOBODY_WAITS
+        self.waiting_for_100_continue = protocol.expect_100_continue
+        self.exchange: Exchange
+
+    def open(self) -> None:
+        """It is this request's turn on its connection."""
+        protocol = self._protocol
+        self.exchange = protocol.route.exchange(self._headers, self._arrived_at, self.reply)
+        self.exchange.open()
+        if self.response_complete:
+            return
+        if self._size > protocol.route.settings.max_body_bytes:
+            self.exchange.body_too_large()
+        elif not self.more_body:
+            self._rank()
+        elif self.waiting_for_100_continue:
+            protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def take(self, chunk: bytes) -> None:
+        if self.response_complete:
+            return
+        self._size += len(chunk)
+        self._chunks.append(chunk)
+        if self._size > self._protocol.route.settings.max_body_bytes and self._protocol.answering is self:
+            self.exchange.body_too_large()
+
+    def complete(self) -> None:
+        self.more_body = False
+        if self._protocol.answering is self:
+            self._rank()
+
+    def _rank(self) -> None:
+        chunks = self._chunks
+        self.exchange.rank(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def reply(self, status: int, head: bytes, body: bytes, close: bool) -> None:
+        """Write the answer; the connection goes on to its next request."""
+        protocol = self._protocol
+        self.response_complete = True
+        self._chunks = []
+        protocol.answering = None
+        if close:
+            self.keep_alive = False
+        lines = [STATUS_LINE[status]]
+        for name, value in protocol.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines += (head, b"content-length: %d\r\n" % len(body))
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        lines.append(body)
+        protocol.transport.write(b"".join(lines))
+        if not self.keep_alive:
+            protocol.end()
+        protocol.on_response_complete()
+        if protocol.flow.write_paused:  # a caller that does not read its answers gets no more of them
+            protocol.flow.pause_reading()
+
+
+class _NobodyWaits:
+    """In place of the event that a cycle's application would wait for."""
+
+    def set(self) -> None:
+        pass
+
+
+_NOBODY_WAITS: Any = _NobodyWaits()
