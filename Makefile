@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: run test image image-test lint format locks clean
+.PHONY: run test image image-test feast-test bench conformance lint format locks clean
 .DEFAULT_GOAL := run
 
 run: .frontrow/demo/models  ## train the demo models if there are none, then serve them on 127.0.0.1:8000
@@ -28,6 +28,20 @@ image-test: .venv/development  ## the image as a cluster runs it; starts a Docke
 	engine=$$(.ci/docker-engine start) && eval "$$engine" && \
 	{ $(BIN)/pytest tests/image; status=$$?; .ci/docker-engine stop; exit $$status; }
 
+feast-test: .venv-feast/installed  ## the Feast adapter against a real local repository, in an environment of its own
+	.venv-feast/bin/python -m pytest -p no:cacheprovider tests/features/test_feast_store.py
+
+.venv-feast/installed: requirements/feast.txt
+	$(PYTHON) -m venv .venv-feast
+	.venv-feast/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+bench: .venv/development  ## Frontrow beside its peers; wants a silent machine, and wrk
+	$(BIN)/python -m benchmarks.peers --write
+
+conformance: .venv/development  ## wire attacks and behaviours, against Frontrow and the peers of `make bench`
+	$(BIN)/python -m benchmarks.conformance
+
 lint: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,5 +63,7 @@ locks: .venv/development  ## pin again what pyproject.toml asks for
 	$(LOCK) --extra platform -c requirements/development.txt -o requirements/platform.txt
 	$(LOCK) -c requirements/development.txt -o requirements/serving.txt
 
+	$(LOCK) --extra feast -o requirements/feast.txt
+
 clean:
-	rm -rf .venv .frontrow build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-feast .frontrow build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

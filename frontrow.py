@@ -17,6 +17,9 @@ COMMANDS = {
     "demo": "training.cli",
     "models": "registry.cli",
     "bundle": "registry.cli",
+    "catalog": "features.cli",
+    "release": "release.cli",
+    "canary": "release.canary_cli",
     "bench": "benchmarks.cli",
 }
 

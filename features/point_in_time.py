@@ -15,9 +15,12 @@ from features.history import NOTHING, History
 
 
 class Session(NamedTuple):
-    """An impression of the past. `moment` is in milliseconds since 1970, UTC; `candidates` are ids."""
+    """An impression of the past. `moment` is in milliseconds since 1970, UTC; `candidates` are ids.
 
-    visitor: str
+    A visitor without an id (None) has no history.
+    """
+
+    visitor: str | None
     moment: int
     candidates: Sequence[str]
 
@@ -46,9 +49,9 @@ class EventLog:
         edges = np.searchsorted(columns[0], np.arange(len(ids) + 1))
         self._spans = {visitor: slice(*edges[code : code + 2].tolist()) for code, visitor in enumerate(ids)}
 
-    def history(self, visitor: str) -> History:
+    def history(self, visitor: str | None) -> History:
         """All events of a visitor, whenever they were."""
-        span = self._spans.get(visitor)
+        span = None if visitor is None else self._spans.get(visitor)
         return NOTHING if span is None else History(self._at[span], self._kinds[span], self._activities[span])
 
 

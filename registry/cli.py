@@ -1,15 +1,23 @@
 """The commands `frontrow models` and `frontrow bundle`."""
 
+from __future__ import annotations
+
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from registry.text_table import table
+
+if TYPE_CHECKING:
+    from registry import Model
+
 Command = Callable[..., Any]
+METRIC_TAG = r"(test_)?(ndcg_at_\d+|map|mrr)"
 
 
 def _registry_option(command: Command) -> Command:
@@ -43,7 +51,7 @@ def _fetch_options(command: Command) -> Command:
 
 @click.group()
 def models() -> None:
-    """List, show and promote the models of the registry."""
+    """List, show, compare and promote the models of the registry."""
 
 
 @models.command("list")
@@ -68,7 +76,7 @@ def list_models(tracking_uri: str | None) -> None:
         if not rows:
             click.echo(f"no model is registered in {where}")
             return
-        for line in _table([("NAME", "VERSION", "ALIASES", "TRAINED (UTC)", "NDCG", "RUN", "SHA256"), *rows]):
+        for line in table([("NAME", "VERSION", "ALIASES", "TRAINED (UTC)", "NDCG", "RUN", "SHA256"), *rows]):
             click.echo(line)
 
 
@@ -96,28 +104,84 @@ def show(uri: str, tracking_uri: str | None, cache: Path, timeout_seconds: float
         "origin": f"{fetched.origin}: {fetched.detail}",
         "golden rows": f"{len(bundle.golden().rows)}, every score equal to the last bit",
     }
-    for line in _table([(f"{name}:", "-" if fact is None else str(fact)) for name, fact in facts.items()]):
+    for line in table([(f"{name}:", "-" if fact is None else str(fact)) for name, fact in facts.items()]):
         click.echo(line)
     click.echo(f"\nfeatures ({len(bundle.features)}):")
-    for line in _table([(one.name, one.role, one.type, ", ".join(one.categories or ())) for one in bundle.features]):
+    for line in table([(one.name, one.role, one.type, ", ".join(one.categories or ())) for one in bundle.features]):
         click.echo(f"  {line}")
     click.echo("\nfiles (sha256):")
-    for line in _table(sorted(bundle.files.items())):
+    for line in table(sorted(bundle.files.items())):
         click.echo(f"  {line}")
+
+
+@models.command()
+@click.argument("first")
+@click.argument("second")
+@_fetch_options
+def diff(first: str, second: str, tracking_uri: str | None, cache: Path, timeout_seconds: float) -> None:
+    """Show what is different in the SECOND model: features, parameters, metrics, trees, scores and order.
+
+    Both are what FRONTROW_CONTROL_MODEL may be.
+
+    \b
+    frontrow models diff models:/activity-ranker@champion models:/activity-ranker@challenger
+    """  # noqa: D301 click reads the \b
+    from registry import fetch_all, load_model
+    from registry.difference_report import report
+
+    with _spoken_errors():
+        fetched = fetch_all([first, second], cache=cache, tracking_uri=tracking_uri, timeout_seconds=timeout_seconds)
+        one, other = (load_model(each.folder, "reference") for each in fetched)
+    for line in report(one, other, [_metric_tags(model, tracking_uri) for model in (one, other)]):
+        click.echo(line)
+
+
+def _metric_tags(model: Model, tracking_uri: str | None) -> dict[str, str]:
+    """Metrics from the tags of the version, where the registry can be asked: they are no part of a bundle."""
+    from registry import RegistryError
+
+    try:
+        with _registry(tracking_uri):
+            from registry.mlflow_source import candidate
+
+            tags = candidate(model.bundle.name, model.bundle.version, "champion").tags
+    except RegistryError:
+        return {}
+    return {name: value for name, value in sorted(tags.items()) if re.fullmatch(METRIC_TAG, name)}
 
 
 @models.command()
 @click.option("--name", required=True, help="Registered model.")
 @click.option("--version", required=True, type=click.IntRange(1), help="Version that gets the alias.")
 @click.option("--alias", default="champion", show_default=True, help="Alias that moves.")
+@click.option("--force", is_flag=True, help="Also a version that is not known to be better than the champion.")
 @_registry_option
-def promote(name: str, version: int, alias: str, tracking_uri: str | None) -> None:
-    """Move an alias to a version. What runs keeps its model until it is started again."""
-    with _spoken_errors(), _registry(tracking_uri):
-        from registry.mlflow_source import promote as move
+def promote(name: str, version: int, alias: str, tracking_uri: str | None, *, force: bool) -> None:
+    """Move an alias to a version. What runs keeps its model until it is started again.
 
-        before = move(name, str(version), alias)
-    click.echo(f"before: {_alias(name, alias, before)}\nafter:  {_alias(name, alias, str(version))}")
+    The alias champion moves only to a version that `frontrow train` found to rank better than the one that has it.
+    """
+    with _spoken_errors(), _registry(tracking_uri):
+        from registry.mlflow_source import candidate, set_alias
+
+        found = candidate(name, str(version), alias)
+        evidence = _evidence(found.tags, found.before, str(version), alias, force=force)
+        set_alias(name, str(version), alias)
+    click.echo(f"before: {_alias(name, alias, found.before)}\nafter:  {_alias(name, alias, str(version))}{evidence}")
+
+
+def _evidence(tags: Mapping[str, str], before: str | None, version: str, alias: str, *, force: bool) -> str:
+    """Why the alias may move, to be said after it has; raises a `ClickException` when it may not."""
+    from registry.promotion import LIVE, NotBetter, check_better
+
+    if alias != LIVE or before in (None, version):
+        return ""
+    try:
+        return f"\nwhy:    {check_better(tags, before)}"
+    except NotBetter as error:
+        if not force:
+            raise click.ClickException(f"version {version} stays what it is: {error}; --force promotes it") from error
+        return f"\nforced: {error}"
 
 
 @click.command()
@@ -171,12 +235,6 @@ def _spoken_errors() -> Iterator[None]:
         yield
     except (RegistryError, OSError) as error:
         raise _Unusable(str(error)) from error
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _ndcg(tags: Mapping[str, str]) -> str:

@@ -1,4 +1,7 @@
-"""Rows of a model as a caller would write them: feature -> value, what is missing left out."""
+"""Rows of a model as a caller would write them: feature -> value, what is missing left out.
+
+A derived feature is nothing that a caller writes.
+"""
 
 import json
 import math
@@ -38,7 +41,7 @@ def read_example(document: bytes, features: Sequence[Feature]) -> list[dict[str,
         return []
     values = [dict(zip(columns, row, strict=True)) for row in rows]
     return [
-        _present({feature.name: _fit(feature, row.get(name)) for feature, name in zip(features, names, strict=True)})
+        _present(features, [_fit(feature, row.get(name)) for feature, name in zip(features, names, strict=True)])
         for row in values
     ]
 
@@ -46,7 +49,7 @@ def read_example(document: bytes, features: Sequence[Feature]) -> list[dict[str,
 def readable_rows(rows: NDArray[np.float64], features: Sequence[Feature]) -> list[dict[str, Value]]:
     """Rows (rows, features) of the model as a caller would write them."""
     return [
-        _present({feature.name: feature.decode(number) for feature, number in zip(features, row, strict=True)})
+        _present(features, [feature.decode(number) for feature, number in zip(features, row, strict=True)])
         for row in rows.tolist()
     ]
 
@@ -61,8 +64,12 @@ def _plain(name: str) -> str:
     return name.replace(" ", "_")  # as LightGBM writes it
 
 
-def _present(row: dict[str, Value | None]) -> dict[str, Value]:
-    return {name: value for name, value in row.items() if value is not None}
+def _present(features: Sequence[Feature], row: Sequence[Value | None]) -> dict[str, Value]:
+    return {
+        feature.name: value
+        for feature, value in zip(features, row, strict=True)
+        if value is not None and feature.role != "derived"
+    }
 
 
 def _fit(feature: Feature, value: Value | None) -> Value | None:

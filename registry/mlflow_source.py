@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow
 import msgspec
@@ -105,18 +105,27 @@ def list_versions() -> Iterator[Version]:
             yield Version(one.name, str(one.version), named, one.run_id or "", _trained_at(one), dict(one.tags))
 
 
-def promote(name: str, version: str, alias: str) -> str | None:
-    """Move the alias to this version; returns the version that had it, None where no version had.
+class Candidate(NamedTuple):
+    """A version that may get an alias: what its tags say, and the version that has the alias now (None: no version)."""
 
-    Raises `ModelNotFound` when there is no such version, and `RegistryUnavailable`.
-    """
+    tags: Mapping[str, str]
+    before: str | None
+
+
+def candidate(name: str, version: str, alias: str) -> Candidate:
+    """Look a version up. Raises `ModelNotFound` when there is no such version, and `RegistryUnavailable`."""
     with spoken_errors():
         client = MlflowClient()
         with _absent(f"models:/{name}/{version}"):
-            client.get_model_version(name, version)
+            tags = dict(client.get_model_version(name, version).tags)
             before = client.get_registered_model(name).aliases.get(alias)
-        client.set_registered_model_alias(name, alias, version)
-    return None if before is None else str(before)
+    return Candidate(tags, None if before is None else str(before))
+
+
+def set_alias(name: str, version: str, alias: str) -> None:
+    """Move the alias to this version. Raises `RegistryUnavailable`."""
+    with spoken_errors():
+        MlflowClient().set_registered_model_alias(name, alias, version)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import msgspec
 from registry.errors import BundleError
 from scoring import ModelText
 
-Role = Literal["context", "activity"]
+Role = Literal["context", "activity", "derived"]
 Type = Literal["number", "integer", "boolean", "category"]
 Value = str | bool | int | float
 
@@ -29,6 +29,7 @@ _TYPES: Mapping[str, Type] = {
 class Feature:
     """One column of a model. *context* is the same for all candidates of a request, *activity* belongs to one.
 
+    *derived* comes from the visitor's history: callers never send it, and the service computes it by its name.
     In a row a category is its index in `categories`, a boolean is 0.0 or 1.0, and whatever is missing or a category
     that the model never saw is NaN. `categories` is None for every other type. Raises `ValueError` when they disagree.
     """

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "training": {"registry", "features", "scoring"},
     "release": {"registry"},
     "app": {"batching", "registry", "features", "scoring"},
-    "benchmarks": {"batching", "features", "registry", "scoring"},
+    "benchmarks": {"batching", "features", "registry", "release", "scoring"},
 }
 STANDARD_LIBRARY_ONLY = {"batching"}
 WITHOUT_MLFLOW_AND_PANDAS = {"app", "batching", "scoring", "features"}

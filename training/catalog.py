@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from registry import Feature
 from training.errors import TableError
-from training.tables import plain_texts, read_arrow
+from training.files import plain_texts, read_arrow
 
 
 def catalog_columns(path: Path) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ import click
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from registry import Feature
     from training.demo import Marketplace
+    from training.inputs import Inputs
+    from training.live import Comparison, Judgement
     from training.register import Registered
     from training.tables import RankingTable
     from training.train import Recipe, Stopped, Trained
@@ -44,7 +45,12 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--ignore", callback=_names, default="", help="Columns that are no features: a,b,c.")
 @click.option("--context", callback=_names, help="Features that a whole query shares: a,b. Default: found by looking.")
 @click.option("--catalog", type=FILE, help="Parquet of activity features with an `id` column, packed with the model.")
+@click.option("--events", type=FILE, help="What visitors did: adds history features. Needs --time-column, --catalog.")
+@click.option("--visitor-column", help="Who was shown it. With --events: visitor.")
+@click.option("--activity-column", help="What was shown, once in a query. With --events: activity.")
+@click.option("--schema", type=FILE, help="What you expect of the columns: a pandera schema in YAML.")
 @click.option("--test", type=FILE, help="A table that is only scored.")
+@click.option("--ablation", is_flag=True, help="Say what history features are worth on --test. Needs --events.")
 @click.option("--name", default=NAME, show_default=True, help="Registered model.")
 @click.option("--alias", default="challenger", show_default=True, help="Alias that moves to the new version.")
 @click.option("--rounds", type=click.IntRange(1), default=500, show_default=True, help="Most trees.")
@@ -64,7 +70,12 @@ def train(
     ignore: tuple[str, ...],
     context: tuple[str, ...] | None,
     catalog: Path | None,
+    events: Path | None,
+    visitor_column: str | None,
+    activity_column: str | None,
+    schema: Path | None,
     test: Path | None,
+    ablation: bool,
     name: str,
     alias: str,
     tracking_uri: str | None,
@@ -77,34 +88,75 @@ def train(
 
     \b
     frontrow train rank.train --test rank.test
-    frontrow train sessions.parquet --ignore visitor,activity --time-column shown_at --catalog catalog.parquet
+    frontrow train sessions.parquet --time-column shown_at --catalog catalog.parquet --events events.parquet
     """  # noqa: D301 click reads the \b
+    if events and not (time_column and catalog):
+        raise click.UsageError("--events needs --time-column and --catalog: when it was shown, and what was viewed")
+    if ablation and not (events and test):
+        raise click.UsageError("--ablation needs --events and --test")
+    if events:
+        visitor_column, activity_column = visitor_column or "visitor", activity_column or "activity"
     with _spoken_errors():
         from registry.uri import parse_uri
-        from training.catalog import catalog_columns, check_catalog
-        from training.features import infer_features
-        from training.tables import Columns, read_table
+        from training.files import Columns
+        from training.inputs import Files, read_inputs
 
         parse_uri(f"models:/{name}@{alias}")  # a name that nobody could load by is refused before the work
-        columns = Columns(query_column, label_column, time_column, ignore)
-        learn = read_table(table, columns=columns, form=form)
-        features = infer_features(learn, context, catalog=catalog_columns(catalog) if catalog else ())
-        tested = read_table(test, columns=columns, form=form, width=len(features)) if test else None
-        if catalog:
-            check_catalog(catalog, features)
+        columns = Columns(query_column, label_column, time_column, ignore, visitor_column, activity_column)
+        inputs = read_inputs(
+            Files(table=table, columns=columns, form=form, test=test, catalog=catalog, events=events, schema=schema),
+            context,
+        )
         from training.register import open_store, register  # MLflow takes seconds: not to say that a column is missing
-        from training.train import Recipe, evaluate
+        from training.train import Recipe
 
         client = open_store(tracking_uri)
-        _say_table(learn, features)
-        found, trained = _train_with_bars(learn, features, Recipe(**recipe))
-        scored = {} if tested is None else evaluate(trained, tested)
-        metrics = {**found.metrics, **{f"test_{key}": value for key, value in scored.items()}}
-        registered = register(client, trained, learn, name=name, alias=alias, catalog=catalog, metrics=metrics)
-    click.echo(f"best round: {found.rounds}, judged by {found.held_out_queries:,} held-out queries")
-    _say_metrics({"held out": found.metrics, **({test.name: scored} if test else {})})
+        _say_table(inputs)
+        found, trained = _train_with_bars(inputs, Recipe(**recipe))
+        held_out, tested = _judgements(inputs, found, trained)
+        comparison = _against_live(client, name, tested or held_out)
+        metrics = held_out.means() | ({f"test_{key}": value for key, value in tested.means().items()} if tested else {})
+        registered = register(
+            client,
+            trained,
+            inputs.learn,
+            name=name,
+            alias=alias,
+            catalog=catalog,
+            metrics=metrics,
+            tags=_tags(comparison),
+        )
+    click.echo(f"best round: {found.rounds}, judged by {len(found.queries):,} held-out queries")
+    _say_metrics({"held out": held_out.means(), **({tested.name: tested.means()} if tested else {})})
+    if ablation and inputs.test:
+        _say_ablation(trained, inputs.learn, inputs.test)
+    _say_comparison(comparison)
     _say_registered(registered)
     click.echo(f"next: frontrow models promote --name {name} --version {registered.version}")
+
+
+def _judgements(inputs: Inputs, found: Stopped, trained: Trained) -> tuple[Judgement, Judgement | None]:
+    """On the queries that chose the number of rounds, and on the table that decided nothing."""
+    from training.live import Judgement
+    from training.train import judge
+
+    held_out = Judgement(inputs.learn, found.queries, found.judged)
+    return held_out, None if inputs.test is None else Judgement.of_all(inputs.test, judge(trained, inputs.test))
+
+
+def _against_live(client: MlflowClient, name: str, new: Judgement) -> Comparison | None:
+    """Compare with the live version, if there is one that can be judged on the same queries."""
+    from training.live import NotCompared, against_live
+
+    try:
+        return against_live(client, name, new)
+    except NotCompared as error:
+        click.echo(f"not compared with the champion: {error}", err=True)
+        return None
+
+
+def _tags(comparison: Comparison | None) -> dict[str, str]:
+    return {} if comparison is None else comparison.tags()
 
 
 @click.command()
@@ -139,33 +191,63 @@ def demo(*, sessions: int, folder: Path, tracking_uri: str | None, force: bool) 
     click.echo("next: frontrow serve")
 
 
-def _train_with_bars(table: RankingTable, features: Sequence[Feature], recipe: Recipe) -> tuple[Stopped, Trained]:
+def _train_with_bars(inputs: Inputs, recipe: Recipe) -> tuple[Stopped, Trained]:
     from training.train import boost, stop_early
 
     with _bar("searching the best round", recipe.rounds) as tick:
-        found = stop_early(table, features, recipe, progress=tick)
+        found = stop_early(inputs.learn, inputs.features, recipe, progress=tick)
     with _bar(f"training {found.rounds} trees on all queries", found.rounds) as tick:
-        trained = boost(table, features, recipe, found.rounds, progress=tick)
+        trained = boost(inputs.learn, inputs.features, recipe, found.rounds, progress=tick)
     return found, trained
 
 
 def _register_demo(client: MlflowClient, market: Marketplace) -> None:
-    from training.demo import NOT_FEATURES, VARIANTS, variant_features
+    """Train and register both variants; the second is compared with the first, which is live then."""
+    from training.demo import VARIANTS, variant_features
+    from training.live import Judgement, compare
     from training.register import register
-    from training.tables import Columns, read_table
-    from training.train import boost, evaluate
+    from training.train import boost, judge
 
-    columns = Columns(ignore=NOT_FEATURES)
-    sessions, latest = (read_table(path, columns=columns) for path in (market.sessions, market.latest))
+    sessions, latest = market.read()
+    live: tuple[str, Judgement] | None = None
     for variant in VARIANTS:
         with _bar(f"training {variant.name}", variant.recipe.rounds) as tick:
             trained = boost(sessions, variant_features(sessions, variant), variant.recipe, progress=tick)
-        scored = evaluate(trained, latest)
+        judged = Judgement.of_all(latest, judge(trained, latest))
+        comparison = compare(live[0], judged, live[1].values) if live else None
         registered = register(
-            client, trained, sessions, name=NAME, alias=variant.alias, catalog=market.catalog, metrics=scored
+            client,
+            trained,
+            sessions,
+            name=NAME,
+            alias=variant.alias,
+            catalog=market.catalog,
+            metrics=judged.means(),
+            tags=_tags(comparison),
         )
-        _say_metrics({f"{variant.name} on {market.latest.name}": scored})
+        live = live or (registered.version, judged)
+        _say_metrics({f"{variant.name} on {judged.name}": judged.means()})
+        _say_comparison(comparison)
         _say_registered(registered)
+    _say_worth_of_history(trained, sessions, latest)
+
+
+def _say_worth_of_history(trained: Trained, learn: RankingTable, test: RankingTable) -> None:
+    from training.ablation import NO_HISTORY, ablate
+
+    with _bar("training without history features", trained.booster.num_trees()) as tick:
+        without, full = ablate(trained, learn, test, [NO_HISTORY], progress=tick)
+    click.echo(f"history features: NDCG@10 {without.ndcg:.4f} -> {full.ndcg:.4f}, {full.gain}")
+
+
+def _say_ablation(trained: Trained, learn: RankingTable, test: RankingTable) -> None:
+    from training.ablation import GROUPS, ablate
+
+    with _bar("training with some history features", trained.booster.num_trees() * len(GROUPS)) as tick:
+        lines = ablate(trained, learn, test, progress=tick)
+    click.echo(f"{'history features':24}  {'features':8}  NDCG@10  more than without")
+    for line in lines:
+        click.echo(f"{line.name:24}  {line.features:8}   {line.ndcg:.4f}  {line.gain or ''}".rstrip())
 
 
 @contextmanager
@@ -190,7 +272,8 @@ def _spoken_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-def _say_table(table: RankingTable, features: Sequence[Feature]) -> None:
+def _say_table(inputs: Inputs) -> None:
+    table, features = inputs.learn, inputs.features
     context = [feature.name for feature in features if feature.role == "context"]
     click.echo(f"{table.path.name}: {table.rows:,} rows in {table.queries:,} queries, {len(features)} features")
     click.echo(f"context: {', '.join(context) or 'none'}")
@@ -201,6 +284,17 @@ def _say_metrics(lines: Mapping[str, Mapping[str, float]]) -> None:
     for name, metrics in lines.items():
         values = "  ".join(f"{key.upper()} {value:.4f}" for key, value in metrics.items())
         click.echo(f"{name:{width}}  {values}")
+
+
+def _say_comparison(comparison: Comparison | None) -> None:
+    from registry.promotion import METRIC
+
+    if comparison is None:
+        return
+    gain, metric = comparison.gains[METRIC], METRIC.upper()
+    live, new = comparison.live[METRIC], comparison.new[METRIC]
+    where = f"{comparison.table}, {comparison.queries:,} queries"
+    click.echo(f"against live version {comparison.version} on {where}: {metric} {live:.4f} -> {new:.4f}, {gain}")
 
 
 def _say_registered(registered: Registered) -> None:

@@ -22,3 +22,7 @@ class SplitError(TrainingError):
 
 class StoreError(TrainingError):
     """MLflow could not be reached or refused; no alias was moved."""
+
+
+class ReplayError(TrainingError):
+    """The marketplace does not have what is to be replayed."""

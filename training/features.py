@@ -22,16 +22,21 @@ def infer_features(
     Texts are categories, in sorted order. `context` names the features that are the same for all candidates of a
     request; when None they are the columns of a named table that never vary within a query and do between queries,
     without those of the `catalog`: a city that was searched for is still a property of the activities found there.
+    What the table derived from histories is as it was declared there.
 
     Raises `TableError` when a named context column is missing or varies within a query.
     """
+    derived = {feature.name for feature in table.derived}
+    names = [name for name in table.columns.column_names if name not in derived]
     if context is not None:
         _check_context(table, context)
-        return tuple(_feature(table, name, is_context=name in context) for name in table.columns.column_names)
-    return tuple(
-        _feature(table, name, is_context=table.named and name not in catalog and _is_context(table, name))
-        for name in table.columns.column_names
-    )
+        found = [_feature(table, name, is_context=name in context) for name in names]
+    else:
+        found = [
+            _feature(table, name, is_context=table.named and name not in catalog and _is_context(table, name))
+            for name in names
+        ]
+    return (*found, *table.derived)
 
 
 def encode(table: RankingTable, features: Sequence[Feature]) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@ first and equal scores rank by position, the order that the service answers with
 as 1, as LightGBM counts it: no order of it is wrong.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,12 +42,21 @@ def reciprocal_rank(labels: Labels, scores: Scores, sizes: Sizes) -> NDArray[np.
     return np.where(first > 0, first, 1.0)
 
 
+def per_query(labels: Labels, scores: Scores, sizes: Sizes) -> dict[str, NDArray[np.float64]]:
+    """All metrics, each with a value for every query."""
+    values = {f"ndcg@{k}": ndcg(labels, scores, sizes, k) for k in (1, 3, 5, 10)}
+    values["map"] = average_precision(labels, scores, sizes)
+    values["mrr"] = reciprocal_rank(labels, scores, sizes)
+    return values
+
+
 def summary(labels: Labels, scores: Scores, sizes: Sizes) -> dict[str, float]:
     """Average each metric over the queries: what a training run reports."""
-    means = {f"ndcg@{k}": float(ndcg(labels, scores, sizes, k).mean()) for k in (1, 3, 5, 10)}
-    means["map"] = float(average_precision(labels, scores, sizes).mean())
-    means["mrr"] = float(reciprocal_rank(labels, scores, sizes).mean())
-    return means
+    return means(per_query(labels, scores, sizes))
+
+
+def means(values: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    return {name: float(each.mean()) for name, each in values.items()}
 
 
 def _discounted(labels: Labels, scores: Scores, sizes: Sizes, k: int) -> NDArray[np.float64]:

@@ -80,11 +80,12 @@ def register(
     alias: str,
     metrics: Mapping[str, float],
     catalog: Path | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Registered:
     """Log the model with everything that belongs to it, register it as a version of `name` and set the alias.
 
-    `metrics` come from queries that the model did not learn from. The alias stays where it was
-    when serving would refuse the model (`scoring.ModelTextError`) or the store refuses (`StoreError`).
+    `metrics` come from queries that the model did not learn from; `tags` go on the version. The alias stays where it
+    was when serving would refuse the model (`scoring.ModelTextError`) or the store refuses (`StoreError`).
     """
     values = {_metric_name(key): value for key, value in metrics.items()}
     golden = choose_golden(trained.booster, trained.matrix)
@@ -98,8 +99,8 @@ def register(
             metrics=[Metric(key, value, 0, 0) for key, value in values.items()],
             params=[Param(key, str(value)) for key, value in _parameters(trained, table).items()],
         )
-        tags = _version_tags(model / "model.lgb", table, values)
-        version_number = _create_version(client, name, run_id, tags)
+        all_tags = _version_tags(model / "model.lgb", table, values) | dict(tags or {})
+        version_number = _create_version(client, name, run_id, all_tags)
         client.set_registered_model_alias(name, alias, version_number)
     return Registered(name, version_number, run_id, alias, golden)
 

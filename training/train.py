@@ -53,11 +53,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Stopped:
-    """Where early stopping stopped, and what models that did not see the held-out queries reach there."""
+    """Where early stopping stopped, and what models that did not see the held-out queries reach there.
+
+    queries: the held-out ones, ascending. judged: each metric with a value for every one of them.
+    """
 
     rounds: int
-    held_out_queries: int
-    metrics: dict[str, float]
+    queries: NDArray[np.int64]
+    judged: dict[str, NDArray[np.float64]]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return metrics.means(self.judged)
 
 
 @dataclass(frozen=True)
@@ -107,11 +114,7 @@ def stop_early(
         return_cvbooster=True,
     )
     models = outcome["cvbooster"]
-    return Stopped(
-        rounds=models.best_iteration,
-        held_out_queries=sum(len(turn) for turn in turns),
-        metrics=_judge(table, matrix, turns, models.boosters, models.best_iteration),
-    )
+    return _judge_held_out(table, matrix, turns, models.boosters, models.best_iteration)
 
 
 def boost(
@@ -138,8 +141,13 @@ def boost(
 
 def evaluate(trained: Trained, table: RankingTable) -> dict[str, float]:
     """NDCG@k, MAP and MRR of a model on another table."""
+    return metrics.means(judge(trained, table))
+
+
+def judge(trained: Trained, table: RankingTable) -> dict[str, NDArray[np.float64]]:
+    """The same, each metric with a value for every query."""
     scores = np.asarray(trained.booster.predict(encode(table, trained.features)))
-    return metrics.summary(table.labels, scores, table.sizes)
+    return metrics.per_query(table.labels, scores, table.sizes)
 
 
 def _latest(times: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -150,21 +158,21 @@ def _latest(times: NDArray[np.float64]) -> NDArray[np.int64]:
     return latest
 
 
-def _judge(
+def _judge_held_out(
     table: RankingTable,
     matrix: NDArray[np.float64],
     turns: Sequence[NDArray[np.int64]],
     boosters: Sequence[lgb.Booster],
     rounds: int,
-) -> dict[str, float]:
-    """Average over all held-out queries, each scored by the model that did not see it."""
+) -> Stopped:
+    """Judge all held-out queries, each scored by the model that did not see it."""
     scores = np.zeros(table.rows)
     for turn, booster in zip(turns, boosters, strict=True):
         rows = table.rows_of(turn)
         scores[rows] = booster.predict(matrix[rows], num_iteration=rounds)
     queries = np.sort(np.concatenate(turns))
     rows = table.rows_of(queries)
-    return metrics.summary(table.labels[rows], scores[rows], table.sizes[queries])
+    return Stopped(rounds, queries, metrics.per_query(table.labels[rows], scores[rows], table.sizes[queries]))
 
 
 def _dataset(table: RankingTable, features: Sequence[Feature], matrix: NDArray[np.float64]) -> lgb.Dataset:

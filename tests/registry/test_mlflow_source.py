@@ -18,7 +18,7 @@ from registry import Bundle, BundleError, ModelNotFound, load_model, read_bundle
 from registry.bundle import MAX_FILE_BYTES
 from registry.cache import BundleCache
 from registry.fetch import Answer
-from registry.mlflow_source import fetch_model, list_versions, promote
+from registry.mlflow_source import candidate, fetch_model, list_versions, set_alias
 
 Fetch = Callable[[str], tuple[Answer, Bundle]]
 
@@ -230,17 +230,17 @@ def test_versions_are_listed_newest_first_with_their_aliases(client: MlflowClien
     assert found[1].trained_at == TRAINED_AT
 
 
-def test_promoting_moves_the_alias_and_says_who_had_it(client: MlflowClient, files: dict[str, bytes]) -> None:
-    register(client, "promoted", files, {})
-    register(client, "promoted", files, {})
-    assert promote("promoted", "1", "champion") is None
-    assert promote("promoted", "2", "champion") == "1"
-    assert client.get_model_version_by_alias("promoted", "champion").version in (2, "2")
+def test_a_candidate_is_its_tags_and_whom_it_would_follow(client: MlflowClient, files: dict[str, bytes]) -> None:
+    register(client, "promoted", files, {"tag": "first"})
+    register(client, "promoted", files, {"tag": "second"})
+    assert candidate("promoted", "1", "champion") == ({"tag": "first"}, None)
+    set_alias("promoted", "1", "champion")
+    assert candidate("promoted", "2", "champion") == ({"tag": "second"}, "1")
+    set_alias("promoted", "2", "champion")
+    assert str(client.get_model_version_by_alias("promoted", "champion").version) == "2"
 
 
-def test_a_version_that_is_not_there_takes_no_alias(client: MlflowClient, files: dict[str, bytes]) -> None:
+def test_a_version_that_is_not_there_is_no_candidate(client: MlflowClient, files: dict[str, bytes]) -> None:
     register(client, "kept", files, {})
-    promote("kept", "1", "champion")
     with pytest.raises(ModelNotFound, match="has no models:/kept/9"):
-        promote("kept", "9", "champion")
-    assert str(client.get_model_version_by_alias("kept", "champion").version) == "1"
+        candidate("kept", "9", "champion")

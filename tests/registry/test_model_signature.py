@@ -154,3 +154,10 @@ def test_sampled_rows_are_what_the_features_may_be_and_the_same_each_time(model:
 )  # fmt: skip
 def test_an_input_example_is_read_as_far_as_it_fits(document: bytes, rows: list[dict[str, Any]]) -> None:
     assert read_example(document, FEATURES) == rows
+
+
+def test_a_derived_feature_is_nothing_that_a_caller_writes() -> None:
+    features = [Feature("price", "activity", "number"), Feature("times_viewed", "derived", "integer")]
+    assert readable_rows(np.array([[39.0, 2.0]]), features) == [{"price": 39.0}]
+    example = b'{"columns": ["price", "times_viewed"], "data": [[39.0, 2]]}'
+    assert read_example(example, features) == [{"price": 39.0}]

@@ -13,6 +13,7 @@ from registry_models import register, tags_of, write
 from registry import load_model
 from registry.cache import BundleCache, Question
 from registry.cli import bundle, models
+from registry.promotion import comparison_tags
 
 
 @pytest.fixture(autouse=True)
@@ -44,15 +45,72 @@ def test_list_is_a_table_of_versions(client: MlflowClient, tracking_uri: str, fi
     assert header.index("RUN") == older.index(run_id)
 
 
-def test_promote_prints_who_had_the_alias_and_who_has_it(
+def promote(tracking_uri: str, name: str, version: int, *options: str) -> Result:
+    return run("promote", "--name", name, "--version", str(version), "--tracking-uri", tracking_uri, *options)
+
+
+@pytest.fixture
+def contenders(client: MlflowClient, files: dict[str, bytes], request: pytest.FixtureRequest) -> str:
+    """A model of three versions, of which the first is live: the second was found better, the third was not."""
+    name = request.node.name
+    register(client, name, files, {})
+    register(client, name, files, comparison_tags("1", "later.parquet, 1,000 queries", 0.02, 0.005, 0.035))
+    register(client, name, files, comparison_tags("1", "later.parquet, 1,000 queries", 0.01, -0.002, 0.022))
+    client.set_registered_model_alias(name, "champion", "1")
+    return name
+
+
+def champion(client: MlflowClient, name: str) -> str:
+    return str(client.get_registered_model(name).aliases["champion"])
+
+
+def test_the_first_champion_needs_no_comparison(
     client: MlflowClient, tracking_uri: str, files: dict[str, bytes]
 ) -> None:
     register(client, "moved", files, {})
-    register(client, "moved", files, {})
-    first = run("promote", "--name", "moved", "--version", "1", "--tracking-uri", tracking_uri)
-    second = run("promote", "--name", "moved", "--version", "2", "--tracking-uri", tracking_uri)
+    first = promote(tracking_uri, "moved", 1)
     assert first.stdout == "before: moved@champion is no version\nafter:  moved@champion is version 1\n"
-    assert second.stdout == "before: moved@champion is version 1\nafter:  moved@champion is version 2\n"
+
+
+def test_promote_prints_who_had_the_alias_who_has_it_and_why(contenders: str, tracking_uri: str) -> None:
+    assert promote(tracking_uri, contenders, 2).stdout.splitlines() == [
+        f"before: {contenders}@champion is version 1",
+        f"after:  {contenders}@champion is version 2",
+        "why:    NDCG@10 +0.0200 (+0.0050 to +0.0350) against version 1 on later.parquet, 1,000 queries",
+    ]
+
+
+def test_what_is_not_better_is_not_promoted(contenders: str, client: MlflowClient, tracking_uri: str) -> None:
+    result = promote(tracking_uri, contenders, 3)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: version 3 stays what it is: NDCG@10 +0.0100 (-0.0020 to +0.0220) against version 1 on "
+        "later.parquet, 1,000 queries: no better, as far as these queries can tell; --force promotes it\n"
+    )
+    assert champion(client, contenders) == "1"
+
+
+def test_force_promotes_and_says_what_it_overrode(contenders: str, client: MlflowClient, tracking_uri: str) -> None:
+    result = promote(tracking_uri, contenders, 3, "--force")
+    assert result.stdout.splitlines()[-1].startswith("forced: NDCG@10 +0.0100 (-0.0020 to +0.0220)")
+    assert champion(client, contenders) == "3"
+
+
+def test_a_comparison_with_an_earlier_champion_counts_for_nothing(
+    contenders: str, client: MlflowClient, tracking_uri: str
+) -> None:
+    client.set_registered_model_alias(contenders, "champion", "3")
+    assert "it was compared with version 1, and version 3 is live now" in promote(tracking_uri, contenders, 2).stderr
+    assert "it was never compared with version 3" in promote(tracking_uri, contenders, 1).stderr
+
+
+def test_other_aliases_move_freely(contenders: str, client: MlflowClient, tracking_uri: str) -> None:
+    assert promote(tracking_uri, contenders, 3, "--alias", "challenger").exit_code == 0
+    assert str(client.get_registered_model(contenders).aliases["challenger"]) == "3"
+
+
+def test_the_champion_may_be_promoted_again(contenders: str, tracking_uri: str) -> None:
+    assert promote(tracking_uri, contenders, 1).exit_code == 0
 
 
 def test_promoting_what_is_not_there_ends_with_3_and_one_line(client: MlflowClient, tracking_uri: str) -> None:

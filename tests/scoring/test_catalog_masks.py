@@ -22,10 +22,11 @@ def engine_of(seed: int, leaves: int, trees: int = 20) -> CompiledEngine:
 def whole_rows(
     activities: np.ndarray, context: np.ndarray, contexts: np.ndarray, requests: list[list[int]], own: np.ndarray
 ) -> np.ndarray:
-    rows = []
-    for values, items in zip(contexts, requests, strict=True):
-        for item in items:
-            rows.append(np.where(context, values, activities[item]) if item >= 0 else own[~item])
+    rows = [
+        np.where(context, values, activities[item]) if item >= 0 else own[~item]
+        for values, items in zip(contexts, requests, strict=True)
+        for item in items
+    ]
     return np.array(rows).reshape(-1, FEATURES)
 
 

@@ -61,7 +61,7 @@ def test_boosting_stops_when_the_held_out_queries_gain_nothing_more(table: Ranki
     calls = []
     found = stop_early(table, infer_features(table), SMALL, progress=lambda: calls.append(1))
     assert 1 <= found.rounds <= 30
-    assert found.held_out_queries == 40
+    assert len(found.queries) == 40
     assert len(calls) == min(30, found.rounds + SMALL.patience)
     untrained = metrics.summary(table.labels, np.zeros(table.rows), table.sizes)
     assert found.metrics["ndcg@5"] > untrained["ndcg@5"] + 0.05

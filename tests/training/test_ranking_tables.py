@@ -9,7 +9,8 @@ from ranking_tables import sessions, write, write_svmlight
 
 from training.errors import TableError
 from training.features import encode, infer_features
-from training.tables import Columns, read_table
+from training.files import Columns
+from training.tables import read_table
 
 GOOD = "query,label,price\n1,1,3.5\n1,0,2.5\n2,0,1.5\n2,2,0.5\n"
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from registry import Feature
+from training.errors import TableError
 from training.features import encode, infer_features, model_frame, readable
-from training.tables import RankingTable, TableError, read_table
+from training.tables import RankingTable, read_table
 
 
 def test_types_and_roles_are_found_by_looking(table: RankingTable) -> None:
@@ -22,9 +23,9 @@ def test_types_and_roles_are_found_by_looking(table: RankingTable) -> None:
 
 def test_a_column_that_is_missing_for_whole_queries_can_still_be_context(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    path.write_text("query,label,days,same,price\n1,1,,4,1\n1,0,,4,2\n2,1,3,4,1\n2,0,3,4,2\n")
+    path.write_text("query,label,days,price\n1,1,,1\n1,0,,2\n2,1,3,1\n2,0,3,2\n")
     roles = {feature.name: feature.role for feature in infer_features(read_table(path))}
-    assert roles == {"days": "context", "same": "activity", "price": "activity"}
+    assert roles == {"days": "context", "price": "activity"}
 
 
 def test_named_context_wins_over_looking(table: RankingTable) -> None:

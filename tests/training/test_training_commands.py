@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from ranking_tables import sessions, write
 
 from training.cli import demo, train
+from training.demo import Size, make_marketplace
 from training.register import aliases
 
 pytestmark = pytest.mark.xdist_group("training_store")  # its first migration takes seconds: once is enough
@@ -48,6 +49,73 @@ def test_train_finds_its_columns_by_the_names_given(tracking_uri: str, tmp_path:
     assert "40 queries, 4 features\ncontext: device\n" in result.stdout
 
 
+def test_train_compares_with_the_champion_on_the_table_that_decides_nothing(
+    store: MlflowClient, tracking_uri: str, tmp_path: Path
+) -> None:
+    table, later = write(tmp_path, "sessions.csv", sessions()), write(tmp_path, "later.csv", sessions(seed=6))
+    arguments = (table, "--test", later, "--name", "compared", "--tracking-uri", tracking_uri)
+    first = run(train, *arguments, *QUICK, "--alias", "champion")
+    assert "against" not in first.stdout
+    second = run(train, *arguments, *QUICK)
+    assert second.exit_code == 0, second.output
+    assert "against live version 1 on later.csv, 40 queries: NDCG@10 " in second.stdout
+    assert "+0.0000 (+0.0000 to +0.0000)" in second.stdout
+    tags = store.get_model_version("compared", "2").tags
+    assert (tags["compared_with"], tags["compared_on"]) == ("1", "later.csv, 40 queries")
+    assert float(tags["ndcg_at_10_gain"]) == 0
+
+
+def test_train_goes_on_without_a_comparison_that_cannot_be_made(
+    store: MlflowClient, tracking_uri: str, tmp_path: Path
+) -> None:
+    table = write(tmp_path, "sessions.csv", sessions())
+    arguments = (table, *QUICK, "--name", "uncompared", "--tracking-uri", tracking_uri)
+    assert run(train, *arguments, "--alias", "champion").exit_code == 0
+    second = run(train, *arguments, "--ignore", "device")
+    assert second.exit_code == 0, second.output
+    assert "not compared with the champion: sessions.csv: feature 'device' is missing" in second.stderr
+    assert "compared_with" not in store.get_model_version("uncompared", "2").tags
+
+
+def test_a_schema_is_checked_before_anything_else(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.yaml"
+    schema.write_text("schema_type: dataframe\ncolumns: {price: {nullable: true, checks: {less_than: 50}}}\n")
+    result = run(train, write(tmp_path, "sessions.csv", sessions()), "--schema", schema)
+    assert result.exit_code == 1
+    assert "sessions.csv: column 'price' is not less_than(50) in rows " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--events", "events.parquet"), "--events needs --time-column and --catalog"),
+        (("--ablation",), "--ablation needs --events and --test"),
+    ],
+)
+def test_history_needs_to_be_told_what_it_is_made_of(tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+    table = write(tmp_path, "events.parquet", sessions())
+    result = run(train, table, *[str(tmp_path / one) if one.endswith("parquet") else one for one in arguments])
+    assert result.exit_code == 2
+    assert expected in result.stderr
+
+
+def test_train_adds_history_and_tells_what_it_is_worth(tracking_uri: str, tmp_path: Path) -> None:
+    market = make_marketplace(tmp_path, Size(activities=360, visitors=60, sessions=240))
+    arguments = (market.sessions, "--test", market.latest, "--time-column", "shown_at", "--catalog", market.catalog)
+    history = ("--events", market.events, "--ablation")
+    result = run(train, *arguments, *history, *QUICK, "--name", "past", "--tracking-uri", tracking_uri)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "sessions.parquet: 4,000 rows in 200 queries, 30 features"
+    start = next(place for place, line in enumerate(lines) if line.startswith("history features"))
+    assert [line.split("  ")[0] for line in lines[start + 1 : start + 5]] == [
+        "no history",
+        "of the visitor",
+        "of visitor and activity",
+        "all",
+    ]
+
+
 def test_a_bad_table_is_a_line_for_each_fault_and_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text("query,label,price\n1,-1,inf\n1,1,2\n")
@@ -84,6 +152,9 @@ def test_demo_registers_two_models_once(store: MlflowClient, tmp_path: Path, tra
     first = run(demo, *arguments)
     assert first.exit_code == 0, first.output
     assert aliases(store, "activity-ranker") == {"champion": "1", "challenger": "2"}
+    assert "against live version 1 on latest.parquet, 40 queries: NDCG@10 " in first.stdout
+    assert "\nhistory features: NDCG@10 " in first.stdout
+    assert store.get_model_version("activity-ranker", "2").tags["compared_with"] == "1"
     second = run(demo, *arguments)
     assert "champion is models:/activity-ranker/1" in second.stdout
     assert aliases(store, "activity-ranker") == {"champion": "1", "challenger": "2"}
