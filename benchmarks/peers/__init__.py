@@ -1,0 +1,1 @@
+"""Frontrow beside its peers: the same model, the same requests, the same machine, one run (README.md)."""
