@@ -1,0 +1,1 @@
+"""From a commit to production: plan, bundle, image, canary, rollback."""
