@@ -1,10 +1,10 @@
 # Short targets for people and CI alike. A fresh machine needs Python >= 3.11 and make; nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: run test image image-test feast-test bench conformance lint format locks clean
+.PHONY: run test image image-test release-test feast-test judge-image sbom audit train bench conformance lint format locks clean
 .DEFAULT_GOAL := run
 
 run: .frontrow/demo/models  ## train the demo models if there are none, then serve them on 127.0.0.1:8000
@@ -15,18 +15,36 @@ run: .frontrow/demo/models  ## train the demo models if there are none, then ser
 	touch $@
 
 test: .venv/development lint  ## everything that needs no server outside Python
-	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/image
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/image --ignore tests/pipeline
 
 image: .frontrow/demo/models  ## the image of this work tree with champion and challenger
 	rm -rf build/model
-	$(BIN)/frontrow bundle --model models:/activity-ranker@champion --out build/model/control
-	$(BIN)/frontrow bundle --model models:/activity-ranker@challenger --out build/model/treatment
+	$(BIN)/frontrow release bundle --model models:/activity-ranker@champion --out build/model/control
+	$(BIN)/frontrow release bundle --model models:/activity-ranker@challenger --out build/model/treatment
 	.ci/base-image
 	.ci/build-image frontrow build/model
 
 image-test: .venv/development  ## the image as a cluster runs it; starts a Docker Engine where none answers
 	engine=$$(.ci/docker-engine start) && eval "$$engine" && \
 	{ $(BIN)/pytest tests/image; status=$$?; .ci/docker-engine stop; exit $$status; }
+
+train: .venv/platform  ## TABLE=sessions.parquet: train on it and register the model
+	$(BIN)/frontrow train $(TABLE)
+
+release-test: .venv/development  ## the whole way with Docker, an OCI registry and Prometheus (15 minutes)
+	engine=$$(.ci/docker-engine start) && eval "$$engine" && trap '.ci/oci-registry stop; .ci/docker-engine stop' EXIT && \
+	registry=$$(.ci/oci-registry start) && eval "$$registry" && $(BIN)/pytest -s tests/pipeline
+
+judge-image:  ## the canary judge as a job in a cluster
+	.ci/base-image
+	docker build --network host --tag frontrow-judge --file release/Dockerfile .
+
+sbom: .venv/development  ## CycloneDX, of what the image installs
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements/serving.txt --output-reproducible --of JSON --output-file build/sbom.json
+
+audit: .venv/development  ## known vulnerabilities of what the image installs; needs a vulnerability service
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements/serving.txt
 
 feast-test: .venv-feast/installed  ## the Feast adapter against a real local repository, in an environment of its own
 	.venv-feast/bin/python -m pytest -p no:cacheprovider tests/features/test_feast_store.py
@@ -59,11 +77,11 @@ format: .venv/development
 	touch $@
 
 locks: .venv/development  ## pin again what pyproject.toml asks for
-	$(LOCK) --extra dev -o requirements/development.txt
-	$(LOCK) --extra platform -c requirements/development.txt -o requirements/platform.txt
-	$(LOCK) -c requirements/development.txt -o requirements/serving.txt
-
-	$(LOCK) --extra feast -o requirements/feast.txt
+	$(LOCK) pyproject.toml --extra dev -o requirements/development.txt
+	$(LOCK) pyproject.toml --extra platform -c requirements/development.txt -o requirements/platform.txt
+	$(LOCK) pyproject.toml -c requirements/development.txt -o requirements/serving.txt
+	$(LOCK) --group judge -c requirements/development.txt -o requirements/judge.txt
+	$(LOCK) pyproject.toml --extra feast -o requirements/feast.txt
 
 clean:
 	rm -rf .venv .venv-feast .frontrow build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,6 @@ COMMANDS = {
     "train": "training.cli",
     "demo": "training.cli",
     "models": "registry.cli",
-    "bundle": "registry.cli",
     "catalog": "features.cli",
     "release": "release.cli",
     "canary": "release.canary_cli",

@@ -1,4 +1,4 @@
-"""The commands `frontrow models` and `frontrow bundle`."""
+"""The commands `frontrow models` and `frontrow release bundle`."""
 
 from __future__ import annotations
 

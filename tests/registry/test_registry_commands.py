@@ -1,4 +1,4 @@
-"""`frontrow models` and `frontrow bundle`, as an operator types them."""
+"""`frontrow models` and `frontrow release bundle`, as an operator types them."""
 
 import os
 from collections.abc import Iterator
