@@ -5,7 +5,7 @@ import sys
 
 # A thread that wants to go on waits so long for one that runs Python. The scoring thread asks twice a batch, and a busy
 # loop would make it wait 5 ms each time, which is the default and as long as a batch.
-SWITCH_SECONDS = 0.0002
+SWITCH_SECONDS = 0.00005
 
 # What a request allocates dies with it, by reference counting. With the default of 700 the collector would look at
 # all young objects several times a batch and find nothing.

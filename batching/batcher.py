@@ -122,6 +122,7 @@ class Batcher(Generic[P, R]):
         state = self._state(lane)
         if rows < 1:
             raise ValueError(f"a request has at least one row, not {rows}")
+        self._collect()
         state.tally.offered += 1
         state.tally.offered_rows += rows
         try:
@@ -151,6 +152,7 @@ class Batcher(Generic[P, R]):
         Raises the `Shed` of `submit` and counts it as offered; otherwise returns and leaves no trace.
         """
         state = self._state(lane)
+        self._collect()
         now = self._clock()
         if refusal := self._refusal(state, rows, due_at, priority, now, idle=self._idle()):
             state.tally.offered += 1
@@ -188,6 +190,14 @@ class Batcher(Generic[P, R]):
             return self._lanes.by_name[lane]
         except KeyError:
             raise UnknownLane(f"{lane!r} is none of {', '.join(self._lanes.by_name)}") from None
+
+    def _collect(self) -> None:
+        """Give the scorer its next batch now if it is waiting for it.
+
+        A busy loop comes to it only after all that is ready to be read, and the scorer would be idle so long.
+        """
+        if self._scoring is not None:
+            self._executor.collect()
 
     def _admit(self, state: LaneState, request: P, rows: int, due_at: float, priority: Priority) -> Ticket:
         """A ticket in line, or a refusal by name."""

@@ -16,6 +16,9 @@ from batching.waiting import Cut, Ticket, WaitingLine, cut
 P = TypeVar("P")
 R = TypeVar("R")
 
+# Batches are sized again when rows have become so many times dearer or cheaper: seldom, and never to and fro.
+RESIZING = 1.5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lane(Generic[P, R]):
@@ -39,7 +42,17 @@ class Lane(Generic[P, R]):
 class LaneState:
     """A lane's name, its present scorer, who waits for it, and what is known about it."""
 
-    __slots__ = ("flag", "lane", "line", "model", "name", "prepare_seconds", "served_seconds", "tally")
+    __slots__ = (
+        "flag",
+        "lane",
+        "line",
+        "model",
+        "name",
+        "prepare_seconds",
+        "served_seconds",
+        "sized_at_scale",
+        "tally",
+    )
 
     def __init__(self, name: str, lane: Lane[Any, Any]) -> None:
         self.name = name
@@ -47,14 +60,23 @@ class LaneState:
         self.flag = OverloadFlag()
         self.tally = Tally()
         self.served_seconds = 0.0
-        self.put(lane, limit_rows=1)
+        self.put(lane)
 
-    def put(self, lane: Lane[Any, Any], *, limit_rows: int) -> None:
+    def put(self, lane: Lane[Any, Any]) -> None:
         """Use another scorer from now on. What was learned about the old one is forgotten."""
         self.lane = lane
         self.model = CostModel(lane.cost)
-        self.line.limit_rows = limit_rows
         self.prepare_seconds = 0.0
+
+    def size(self, limits: Limits, handover_seconds: float) -> None:
+        """Make batches as large as pays at the present scale of the cost."""
+        self.sized_at_scale = self.model.scale
+        self.line.limit_rows = limits.batch_rows(self.model.now, handover_seconds)
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the scale is still about what it was when batches were sized."""
+        return 1 / RESIZING < self.model.scale / self.sized_at_scale < RESIZING
 
 
 class Lanes:
@@ -83,7 +105,8 @@ class Lanes:
             self.put(state, state.lane)
 
     def put(self, state: LaneState, lane: Lane[Any, Any]) -> None:
-        state.put(lane, limit_rows=self.limits.batch_rows(lane.cost, self._measured_handover_seconds))
+        state.put(lane)
+        state.size(self.limits, self._measured_handover_seconds)
         self._predict_full_batch()
 
     def anybody_waits(self) -> bool:
@@ -194,6 +217,8 @@ class Lanes:
 
     def learn(self, state: LaneState, rows: int, seconds: float) -> None:
         state.model.learn(rows, seconds)
+        if not state.is_sized:
+            state.size(self.limits, self._measured_handover_seconds)
         self._predict_full_batch()
 
     def learn_handover(self, seconds: float) -> None:

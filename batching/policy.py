@@ -100,6 +100,11 @@ class CostModel:
         self.scale = 1.0
         self.spread = 0.15
 
+    @property
+    def now(self) -> Cost:
+        """The cost at the present scale."""
+        return Cost(self.scale * self.cost.fixed_seconds, self.scale * self.cost.row_seconds)
+
     def seconds(self, rows: int, batches: int = 1) -> float:
         return self.scale * self.cost.seconds(rows, batches)
 
@@ -161,7 +166,7 @@ def budget_seconds(
     """How far away the predicted finish of a request may be, whatever its own deadline."""
     if not overloaded:
         return max_wait_seconds
-    return max(0.010, 5 * full_batch_seconds) * (1.0, 0.75, 0.5)[priority]
+    return max(0.010, 5 * full_batch_seconds, 0.75 * max_wait_seconds) * (1.0, 0.75, 0.5)[priority]
 
 
 def overload_threshold_seconds(full_batch_seconds: float) -> float:

@@ -66,6 +66,9 @@ class ScriptedExecutor:
         seconds, self._spent = self._spent, 0.0
         self._loop.call_later(seconds, done, result, seconds)
 
+    def collect(self) -> None:
+        """All is called back by the loop."""
+
     def close(self) -> None:
         self.closed = True
 

@@ -4,7 +4,9 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 
@@ -14,18 +16,22 @@ class Executor(Protocol):
     def submit(self, work: Callable[[], Any], done: Callable[[Any, float], None]) -> None:
         """Run `work`, which never raises, and then `done(its result, its seconds)` on the event loop."""
 
+    def collect(self) -> None:
+        """Call what is `done` by now, without waiting for the event loop to come to it."""
+
     def close(self) -> None:
         """Return when nothing runs any more. Nothing is submitted after this."""
 
 
 class ScoringThread:
-    """An `Executor` of one thread and one queue.
+    """An `Executor` of one thread and a queue each way.
 
     Beside `loop.run_in_executor` it saves two futures and a lock each way, and half of the hand-over's time.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._finished: deque[Callable[[], None]] = deque()
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any, float], None]] | None] = (
             queue.SimpleQueue()
         )
@@ -35,6 +41,10 @@ class ScoringThread:
 
     def submit(self, work: Callable[[], Any], done: Callable[[Any, float], None]) -> None:
         self._jobs.put((work, done))
+
+    def collect(self) -> None:
+        while self._finished:
+            self._finished.popleft()()
 
     def close(self) -> None:
         self._jobs.put(None)
@@ -46,8 +56,9 @@ class ScoringThread:
             started = time.perf_counter()
             result = work()
             seconds = time.perf_counter() - started
+            self._finished.append(partial(done, result, seconds))
             try:
-                self._loop.call_soon_threadsafe(done, result, seconds)
+                self._loop.call_soon_threadsafe(self.collect)
             except RuntimeError:  # the loop is closed, and with it everybody who could wait
                 return
             del job, work, done, result  # an idle thread keeps no batch alive

@@ -28,6 +28,9 @@ class GatedExecutor:
         self._held.append((done, work()))
         self.working = False
 
+    def collect(self) -> None:
+        """Nothing is finished before `finish` says so."""
+
     def close(self) -> None:
         self.closed = True
 

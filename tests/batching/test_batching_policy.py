@@ -167,7 +167,7 @@ def test_under_overload_higher_classes_may_wait_longer():
         budget_seconds(priority, overloaded=True, full_batch_seconds=0.004, max_wait_seconds=0.05)
         for priority in Priority
     ]
-    assert budgets == pytest.approx([0.020, 0.015, 0.010])
+    assert budgets == pytest.approx([0.0375, 0.028125, 0.01875])
     assert budget_seconds(Priority.SHEDDABLE, overloaded=False, full_batch_seconds=0.004, max_wait_seconds=0.05) == 0.05
 
 

@@ -372,3 +372,17 @@ def test_a_batch_that_fails_on_the_loop_is_taken_apart_in_the_thread(make_world)
     world.finish_all()
     assert [call.outcome for call in calls] == [Outcome.OK, Outcome.ERROR, Outcome.OK]
     assert not world.reports[-1].on_loop
+
+
+# As costs change
+
+
+def test_batches_are_sized_again_when_rows_have_become_dearer(make_world):
+    world = make_world(cost=Cost(0.0005, 0.0001), limits=Limits(max_batch_rows=64, max_batch_seconds=0.005))
+    before = world.batcher.stats().lanes["control"].limit_rows
+    for _ in range(20):
+        world.submit(8)
+        world.finish(slower=4.0)
+    after = world.batcher.stats().lanes["control"].limit_rows
+    assert before == 45
+    assert 4 * Cost(0.0005, 0.0001).seconds(after) <= 1.5 * 0.005
