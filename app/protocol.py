@@ -14,11 +14,12 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.errors import PROBLEM_JSON, malformed_http
+from app.errors import PROBLEM_JSON, Problem, headers_too_large, malformed_http
 from app.rank_route import Exchange, RankRoute, lines, new_request_id
 
 RANK_PATH = b"/v1/rank"
 LINGER_SECONDS = 2.0
+MAX_HEAD_BYTES = 65_536  # past the limit that has a polite answer, this one saves memory
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -35,6 +36,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._ranking: RankCycle | None = None  # what is being received, if it is a ranking
         self._deaf = False  # what comes after the last answer is not looked at
         self._receiving = False
+        self._has_headers = False
+        self._head_bytes = 0  # of the headers that are being received, without the piece that they began in
+        self._begins_here = False
         self._receipt: asyncio.TimerHandle | None = None
         self._received_at = 0.0
 
@@ -48,9 +52,19 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._received_at = time.perf_counter()
+        self._begins_here = False
         super().data_received(data)
-        if self._receiving and self._receipt is None and self.parser is not None:
+        if self._receiving and not self._deaf:
+            self._watch_receipt(0 if self._begins_here else len(data))
+
+    def _watch_receipt(self, size: int) -> None:
+        """A request is incomplete: it has so long for its rest, and so many bytes for its headers."""
+        if self._receipt is None:
             self._receipt = self.loop.call_later(self.route.settings.body_timeout_seconds, self._receipt_ended)
+        if not self._has_headers:
+            self._head_bytes += size
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._turn_away(headers_too_large(f"{MAX_HEAD_BYTES} bytes came and the headers did not end"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_receipt()
@@ -72,13 +86,22 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers = []
         self._ranking = None
         self._receiving = True
+        self._has_headers = False
+        self._head_bytes = 0
+        self._begins_here = True
 
     def on_headers_complete(self) -> None:
         if self._deaf:  # more of the data that was fed already
             return
-        if self._is_ranking():
+        self._has_headers = True
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
+            self._turn_away(malformed_http())
+        elif self._is_ranking():
             self._begin_ranking()
-            return
+        else:
+            self._begin_page()
+
+    def _begin_page(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
@@ -133,8 +156,10 @@ class HttpProtocol(HttpToolsProtocol):
     # The end of it
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP. Nothing after it can be trusted to begin where it seems to."""
-        problem = malformed_http()
+        self._turn_away(malformed_http())
+
+    def _turn_away(self, problem: Problem) -> None:
+        """Answer what is no request of HTTP. Nothing after it can be trusted to begin where it seems to."""
         request_id = new_request_id()
         body = problem.document(request_id)
         head = lines(
