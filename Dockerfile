@@ -37,6 +37,7 @@ WORKDIR /frontrow
 COPY app app
 COPY batching batching
 COPY features features
+COPY monitoring monitoring
 COPY registry registry
 COPY scoring scoring
 COPY frontrow.py .

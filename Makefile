@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: run test image image-test release-test feast-test judge-image sbom audit train bench conformance lint format locks clean
+.PHONY: run test image image-test release-test feast-test judge-image monitoring screenshots sbom audit train bench conformance lint format locks clean
 .DEFAULT_GOAL := run
 
 run: .frontrow/demo/models  ## train the demo models if there are none, then serve them on 127.0.0.1:8000
@@ -34,6 +34,12 @@ train: .venv/platform  ## TABLE=sessions.parquet: train on it and register the m
 release-test: .venv/development  ## the whole way with Docker, an OCI registry and Prometheus (15 minutes)
 	engine=$$(.ci/docker-engine start) && eval "$$engine" && trap '.ci/oci-registry stop; .ci/docker-engine stop' EXIT && \
 	registry=$$(.ci/oci-registry start) && eval "$$registry" && $(BIN)/pytest -s tests/pipeline
+
+monitoring: .venv/development  ## alert rules and dashboard, from their one source
+	$(BIN)/python -m k8s.components.monitoring.source
+
+screenshots: .venv/development .frontrow/demo/models  ## pictures of the console; wants Debian's chromium
+	PYTHONPATH=.:tests:tests/console $(BIN)/python tests/console/screenshots.py docs/images
 
 judge-image:  ## the canary judge as a job in a cluster
 	.ci/base-image

@@ -19,6 +19,9 @@ COMMANDS = {
     "catalog": "features.cli",
     "release": "release.cli",
     "canary": "release.canary_cli",
+    "drift": "monitoring.cli",
+    "replay": "monitoring.cli",
+    "experiment": "monitoring.cli",
     "bench": "benchmarks.cli",
 }
 

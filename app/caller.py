@@ -11,7 +11,9 @@ MAX_HEADERS = 64
 MAX_HEADER_BYTES = 16_384
 MAX_TIMEOUT_MS = 600_000
 
-_ID = re.compile(rb"[A-Za-z0-9._:@=+-]{1,128}")
+VISITOR_ID = r"[A-Za-z0-9._:@=+-]{1,128}"
+
+_ID = re.compile(VISITOR_ID.encode())
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TIMEOUT = re.compile(rb"[1-9][0-9]{0,5}")
 _VARIANTS: dict[bytes, Variant] = {b"control": "control", b"treatment": "treatment"}
@@ -28,6 +30,7 @@ _KNOWN = frozenset(
         b"content-type",
         b"content-length",
         b"content-encoding",
+        b"accept",
     )
 )
 _REPEATED = b"\x00"  # no header value can hold it, so it matches nothing that is allowed
@@ -44,6 +47,7 @@ class Caller(NamedTuple):
     content_type: bytes
     content_length: int | None
     content_encoding: bytes
+    accept: bytes
     ignored: tuple[str, ...]
     faults: tuple[Fault, ...]
 
@@ -51,6 +55,10 @@ class Caller(NamedTuple):
         """Raise the 422 of a header that is not allowed."""
         if self.faults:
             raise invalid_request(self.faults)
+
+
+def is_visitor_id(text: str) -> bool:
+    return _ID.fullmatch(text.encode()) is not None
 
 
 def check_size(headers: list[tuple[bytes, bytes]]) -> Problem | None:
@@ -106,6 +114,7 @@ def read_caller(headers: list[tuple[bytes, bytes]]) -> Caller:
         content_type=known.get(b"content-type", b""),
         content_length=int(length) if length is not None and length.isdigit() else None,
         content_encoding=known.get(b"content-encoding", b""),
+        accept=known.get(b"accept", b""),
         ignored=tuple(ignored),
         faults=tuple(faults),
     )

@@ -22,14 +22,14 @@ def serve(**options: Any) -> None:
     variable FRONTROW_...; docs/settings.md lists them. Exit code 2: a setting is wrong; 3: a model cannot be served.
     """
     from app import server
-    from app.settings import SettingsError
+    from app.settings import SettingsError, Unusable
 
     try:
         server.serve({name: value for name, value in options.items() if value is not None})
     except SettingsError as error:
         click.echo(f"frontrow serve: {error}", err=True)
         sys.exit(EXIT_SETTINGS)
-    except server.Unusable as error:
+    except Unusable as error:
         click.echo(f"frontrow serve: {error}", err=True)
         sys.exit(EXIT_UNUSABLE)
 

@@ -65,6 +65,10 @@ def malformed_json(detail: str) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "malformed-json", detail)
 
 
+def malformed_arrow(detail: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, "malformed-arrow", detail)
+
+
 def malformed_http() -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "malformed-http", "the request is not HTTP/1.1", closes=True)
 
@@ -85,6 +89,26 @@ def too_many_candidates(count: int, limit: int) -> Problem:
         "too-many-candidates",
         f"{count} candidates were sent and {limit} are allowed",
     )
+
+
+def too_many_events(count: int, limit: int) -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-events", f"{count} events were sent and {limit} are allowed"
+    )
+
+
+def store_unavailable() -> Problem:
+    """A history cannot be written; rankings go on without."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "store-unavailable",
+        "the store of histories has not taken this; to send it again is safe",
+        headers=[(b"retry-after", b"1")],
+    )
+
+
+def read_only_store(detail: str) -> Problem:
+    return Problem(HTTPStatus.NOT_IMPLEMENTED, "read-only-store", detail)
 
 
 def unsupported_media(detail: str) -> Problem:

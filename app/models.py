@@ -3,20 +3,24 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+from app.catalog_watch import Version, version_of
+from app.derived import unknown_derived
 from app.experiment import Variant
 from app.settings import Settings
-from features import Catalog
+from features import DERIVED_BY_NAME, Catalog, CatalogError
 from registry import BundleError, Fetched, Model, fetch_all, load_model
 
 
 @dataclass(frozen=True)
 class Served:
-    """A variant's model, and where its bundle came from."""
+    """A variant's model, and where its bundle came from; `snapshot` is set when the catalog has a file of its own."""
 
     fetched: Fetched
     model: Model
     catalog: Catalog
+    snapshot: Version | None = None
 
 
 def fetch_models(settings: Settings) -> dict[Variant, Fetched]:
@@ -42,10 +46,28 @@ def warm_up(settings: Settings) -> None:
 
 def load_models(settings: Settings, fetched: Mapping[Variant, Fetched]) -> dict[Variant, Served]:
     """The verified model and the catalog of each variant. Raises `BundleError` or `CatalogError`."""
-    return {variant: _load(one, settings) for variant, one in fetched.items()}
+    shared = None if settings.catalog is None else read_snapshot(settings.catalog)
+    return {variant: _load(one, settings, shared) for variant, one in fetched.items()}
 
 
-def _load(fetched: Fetched, settings: Settings) -> Served:
+def read_snapshot(path: Path) -> tuple[Version | None, Catalog]:
+    """A catalog outside of any bundle. Raises `CatalogError`, also for one without activities: nobody means that."""
+    version = version_of(path)
+    catalog = Catalog.read(path)
+    if not len(catalog):
+        raise CatalogError(f"{path.name}: there are no activities in it")
+    return version, catalog
+
+
+def _load(fetched: Fetched, settings: Settings, shared: tuple[Version | None, Catalog] | None) -> Served:
     model = load_model(fetched.folder, settings.engine)
+    if unknown := unknown_derived(model.bundle.features):
+        raise BundleError(
+            f"{model.bundle.name}/{model.bundle.version} was trained with the derived feature {unknown[0]!r}"
+            f" ({len(unknown)} such), which this code does not have; {', '.join(DERIVED_BY_NAME)} are what it has"
+        )
+    if shared is not None:
+        version, catalog = shared
+        return Served(fetched, model, catalog, version)
     snapshot = model.bundle.catalog
     return Served(fetched, model, Catalog.empty() if snapshot is None else Catalog.read(snapshot))

@@ -7,13 +7,16 @@ the batcher calls it when its rows are scored, and it calls back with an answer.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec import UNSET, UnsetType
 
+from app import arrow_body
 from app.caller import Caller, check_size, read_caller
 from app.errors import (
     PROBLEM_JSON,
@@ -26,8 +29,9 @@ from app.errors import (
     shed,
     unsupported_media,
 )
+from app.explanation import EXPLAINED
 from app.ranking import Ranking, Work
-from app.schemas import RankRequest, RankResponse
+from app.schemas import Explanation, RankRequest, RankResponse, candidate_ids
 from app.service import Service
 from batching import Expired, Shed, Ticket
 
@@ -45,6 +49,9 @@ ROWS_GUESSED_SHARE = 0.5
 
 REFUSAL_LOG_SECONDS = 0.1
 
+JSON = b"application/json"
+ARROW = arrow_body.MEDIA_TYPE
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,20 +64,28 @@ class RankRoute:
         self.metrics = service.metrics
         self.timeout_seconds = service.settings.request_timeout_ms / 1e3
         self.clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
-        self._row_bytes = FIRST_ROW_BYTES
+        by_columns = arrow_body.ArrowBody(service.shape, one_by_one=service.rules_see_candidates)
+        self._decoders: dict[bytes, Callable[[bytes], RankRequest]] = {
+            JSON: service.shape.decode,
+            ARROW: by_columns.decode,
+        }
+        self._row_bytes = dict.fromkeys(self._decoders, FIRST_ROW_BYTES)
         self._refusal_logged_at = 0.0
 
     def exchange(self, headers: list[Header], arrived_at: float, reply: Reply) -> "Exchange":
         """A request whose headers are there. `reply` is called once, unless its caller leaves before that."""
         return Exchange(self, headers, arrived_at, reply)
 
-    def rows_at_least(self, caller: Caller) -> int:
-        """A low guess of how many rows a body will make, from its length: the door itself decides the others."""
-        return max(1, int(ROWS_GUESSED_SHARE * (caller.content_length or 0) / self._row_bytes))
+    def decode(self, body: bytes, media: bytes) -> RankRequest:
+        """The request in a body of that media type; raises `Problem`."""
+        request = self._decoders[media](body)
+        if rows := len(request.candidates):
+            self._row_bytes[media] += ROW_BYTES_LEARNING * (len(body) / rows - self._row_bytes[media])
+        return request
 
-    def learn_row_bytes(self, body: bytes, rows: int) -> None:
-        if rows:
-            self._row_bytes += ROW_BYTES_LEARNING * (len(body) / rows - self._row_bytes)
+    def rows_at_least(self, caller: Caller, media: bytes) -> int:
+        """A low guess of how many rows a body will make, from its length: the door itself decides the others."""
+        return max(1, int(ROWS_GUESSED_SHARE * (caller.content_length or 0) / self._row_bytes[media]))
 
     def is_logged(self, outcome: Outcome, now: float) -> bool:
         """Of answers, a share; of refusals, ten a second; of everything else each one."""
@@ -94,13 +109,16 @@ class Exchange:
     __slots__ = (
         "_candidates",
         "_decoded_at",
+        "_degraded",
         "_due_at",
+        "_media",
         "_outcome",
         "_ranking",
         "_reply",
         "_request",
         "_route",
         "_rows_seconds",
+        "_scored_at",
         "_status",
         "_ticket",
         "_work",
@@ -127,9 +145,12 @@ class Exchange:
         self._status = 0
         self._ticket: Ticket | None = None
         self._request: RankRequest
-        self._candidates: list[Any]
+        self._candidates: Sequence[Any]
+        self._media = JSON
         self._work: Work | None = None
         self._rows_seconds = 0.0
+        self._scored_at = 0.0
+        self._degraded = False
         self._ranking: Ranking | None = None
         route.metrics.arrived(self.assignment, caller.ignored)
 
@@ -145,8 +166,7 @@ class Exchange:
         """Decode the body and stand in line to be scored."""
         route = self._route
         try:
-            request = route.service.shape.decode(body)
-            route.learn_row_bytes(body, len(request.candidates))
+            request = route.decode(body, self._media)
             self._decoded_at = route.clock()
             self._enter(request)
         except Exception as error:  # noqa: BLE001 whatever happens has an answer
@@ -190,7 +210,7 @@ class Exchange:
         if problem := check_size(self.headers):
             raise problem
         self.caller.check()
-        check_media(self.caller)
+        self._media = media_of(self.caller)
         limit = self._route.settings.max_body_bytes
         if self.caller.content_length is not None and self.caller.content_length > limit:
             raise body_too_large(limit)
@@ -198,7 +218,7 @@ class Exchange:
     def _refuse_early(self) -> None:
         service, variant, priority = self._route.service, self.assignment.variant, self.caller.priority
         service.check_lag(variant, priority)
-        rows = self._route.rows_at_least(self.caller)
+        rows = self._route.rows_at_least(self.caller, self._media)
         service.batcher.turn_away(variant, rows=rows, due_at=self._due_at, priority=priority)
 
     def _enter(self, request: RankRequest) -> None:
@@ -207,9 +227,9 @@ class Exchange:
         self._request = request
         self._candidates = ranker.select(request)
         if not self._candidates:
-            self._answer(ranker.empty(service.served[variant].model))
+            self._answer(ranker.empty(service.served[variant].model, request))
             return
-        self._work = work = ranker.work(request, self._candidates)
+        self._work = work = ranker.work(request, self._candidates, self.caller.visitor)
         self._rows_seconds = self._route.clock() - self._decoded_at
         self._ticket = ticket = ranker.enter(work, due_at=self._due_at, priority=self.caller.priority)
         ticket.future.add_done_callback(self._scored)
@@ -221,40 +241,81 @@ class Exchange:
         assert self._ticket is not None  # it is what is done
         try:
             scored = service.batcher.learn(self._ticket)
-            self._answer(service.rankers[self.assignment.variant].ranking(self._request, self._candidates, scored))
+            self._scored_at = self._route.clock()
+            ranking = service.rankers[self.assignment.variant].ranking(self._request, self._candidates, scored)
+            if not (self._request.explain and self._explain(ranking)):
+                self._answer(ranking)
+        except Exception as error:  # noqa: BLE001 whatever happens has an answer
+            self.refuse(error)
+            return
+        assert self._work is not None  # it is what was scored
+        service.onlooker.answered(self.request_id, self.assignment, self._work, ranking, scored.result.values)
+
+    def _explain(self, ranking: Ranking) -> bool:
+        """Have the first candidates explained and answer then; False when that is not to be had."""
+        service, variant = self._route.service, self.assignment.variant
+        if not self._route.settings.explanations:
+            return False
+        assert self._work is not None  # it is what was scored
+        ids = [one.id for one in ranking.activities[:EXPLAINED]]
+        places = {one: place for place, one in enumerate(candidate_ids(self._candidates))}
+        rows = service.rankers[variant].scorer.whole(self._work, [places[one] for one in ids])
+        explaining = service.explainer.explain(variant, ids, rows)
+        if explaining is None:
+            return False
+        self._ticket = None  # what became of it is known: there is nothing left to give up
+        explaining.add_done_callback(partial(self._explained, ranking))
+        return True
+
+    def _explained(self, ranking: Ranking, future: "asyncio.Future[list[Explanation]]") -> None:
+        if self.answered:
+            return
+        try:
+            self._answer(ranking, future.result())
         except Exception as error:  # noqa: BLE001 whatever happens has an answer
             self.refuse(error)
 
-    def _answer(self, ranking: Ranking) -> None:
+    def _answer(self, ranking: Ranking, explanations: list[Explanation] | UnsetType = UNSET) -> None:
         route = self._route
         passport = route.service.passport(ranking.model)
         rows = None if self._work is None else self._work.rows
         unknown = [] if rows is None else rows.unknown
-        body = _encode(
-            RankResponse(
-                request_id=self.request_id,
-                variant=self.assignment.variant,
-                assignment=self.assignment.reason,
-                model=passport.model,
-                ranking=ranking.activities,
-                unknown_candidates=unknown,
-                degraded=False,
-            )
+        self._degraded = self._work is not None and self._work.lookup.degraded
+        answer = RankResponse(
+            request_id=self.request_id,
+            variant=self.assignment.variant,
+            assignment=self.assignment.reason,
+            model=passport.model,
+            ranking=ranking.activities,
+            unknown_candidates=unknown,
+            degraded=self._degraded,
+            explanations=explanations,
         )
+        media, body = (ARROW, arrow_body.encode(answer)) if wants_arrow(self.caller) else (JSON, _encode(answer))
         self._ranking = ranking
         self._outcome = "ok"
         self._status = HTTPStatus.OK
         decoding = self._decoded_at - self.arrived_at
-        queue, features, score = ranking.queue_seconds, self._rows_seconds, ranking.score_seconds
+        queue, features = self._waiting_and_features(ranking)
+        score = ranking.score_seconds
         encoding = route.clock() - self._decoded_at - queue - features - score
-        route.metrics.answered(self.assignment.variant, (decoding, queue, features, score, encoding), rows)
+        seconds = (decoding, queue, features, score, encoding)
+        route.metrics.answered(self.assignment.variant, seconds, rows, degraded=self._degraded, usable=ranking.usable)
         timing = b"server-timing: decode;dur=%.3f, queue;dur=%.3f, features;dur=%.3f, score;dur=%.3f\r\n" % (
             1e3 * decoding,
             1e3 * queue,
             1e3 * features,
             1e3 * score,
         )
-        self._send(passport.lines + timing, body)
+        self._send(b"content-type: %b\r\n" % media + passport.lines + timing, body)
+
+    def _waiting_and_features(self, ranking: Ranking) -> tuple[float, float]:
+        """Seconds in line, before the visitor was looked up and after; and seconds of making rows, that included."""
+        lookup = None if self._work is None else self._work.lookup
+        if lookup is None or not lookup.ready_at:
+            return ranking.queue_seconds, self._rows_seconds
+        again = max(0.0, self._scored_at - ranking.score_seconds - lookup.ready_at)
+        return ranking.queue_seconds + again, self._rows_seconds + lookup.seconds
 
     def _send(self, head: bytes, body: bytes, *, close: bool = False) -> None:
         self.answered = True
@@ -275,6 +336,7 @@ class Exchange:
 
     def _log(self, seconds: float) -> None:
         ranking = self._ranking
+        visitor = None if self._work is None else self._work.lookup.found
         facts = (
             {}
             if ranking is None
@@ -294,6 +356,7 @@ class Exchange:
             status=int(self._status),
             ms=round(1e3 * seconds, 3),
             **facts,
+            **({} if visitor is None else {"moment": visitor.moment, "degraded": visitor.degraded}),
         )
 
 
@@ -310,12 +373,23 @@ def lines(headers: Iterable[Header]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-def check_media(caller: Caller) -> None:
-    """Raise the 415 of a body that does not say it is plain JSON in UTF-8."""
-    if caller.content_type != b"application/json":
-        media, _, parameters = caller.content_type.lower().partition(b";")
-        plain = parameters.strip() in (b"", b"charset=utf-8", b'charset="utf-8"')
-        if media.strip() != b"application/json" or not plain:
-            raise unsupported_media("the body must be application/json in UTF-8; say so in Content-Type")
+def media_of(caller: Caller) -> bytes:
+    """What the body is: `JSON` or `ARROW`. Raises the 415 of one that says it is neither, or is compressed."""
     if caller.content_encoding not in (b"", b"identity"):
         raise unsupported_media("the body must not be compressed; Content-Encoding is not supported")
+    if caller.content_type == JSON:
+        return JSON
+    media, _, parameters = caller.content_type.lower().partition(b";")
+    if media.strip() == ARROW:
+        return ARROW
+    if media.strip() != JSON or parameters.strip() not in (b"", b"charset=utf-8", b'charset="utf-8"'):
+        allowed = f"application/json in UTF-8 or {ARROW.decode()}"
+        raise unsupported_media(f"the body must be {allowed}; say so in Content-Type")
+    return JSON
+
+
+def wants_arrow(caller: Caller) -> bool:
+    """Whether the answer is to be a record batch: whoever does not name that media type gets JSON."""
+    return ARROW in caller.accept and any(
+        part.partition(b";")[0].strip() == ARROW for part in caller.accept.split(b",")
+    )

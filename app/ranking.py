@@ -1,16 +1,22 @@
 """One variant's ranker: candidates in, their order out."""
 
+import time
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.derived import DerivedColumns, Lookup
 from app.processing import Rules
 from app.rows import RowMaker, Rows
 from app.schemas import RankedActivity, RankRequest, candidate_ids
 from batching import Batcher, Priority, Scored, Ticket
+from features import Visitors
+from monitoring.drift import Watch
 from registry import Model
 from scoring.catalog import load_catalog
 
@@ -22,49 +28,124 @@ class Work(NamedTuple):
     candidates: Sequence[Any]
     maker: RowMaker
     rows: Rows
+    lookup: Lookup
 
 
 class Scores(NamedTuple):
-    """What comes back: one score a candidate, in their order, and the model that gave them."""
+    """What comes back: one score a candidate, in their order, and the model that gave them.
+
+    `finite` says of the whole batch that no score of it is NaN or infinite.
+    """
 
     model: Model
     values: NDArray[np.float64]
+    finite: bool
 
 
 class Ranking(NamedTuple):
-    """`activities` in their final order; `score_seconds` is the time of the batch that the request was scored in."""
+    """`activities` in their final order; `score_seconds` is the time of the batch that the request was scored in.
+
+    It is not `usable` when it is empty although candidates came, or holds a score that is not finite.
+    """
 
     model: Model
     activities: list[RankedActivity]
     queue_seconds: float
     score_seconds: float
     rows: int
+    usable: bool
 
 
 class Scorer:
     """A model with its activities, as the batcher wants it: `score` runs in the scoring thread, a batch at a time.
 
-    Rows are made before that, on the event loop, so that the two threads seldom want the interpreter at once.
+    Rows are made before that, on the event loop, so that the two threads seldom want the interpreter at once; and
+    where the model has derived features, `prepare` looks the visitors of a whole batch up and fills those in.
     """
 
-    def __init__(self, model: Model, maker: RowMaker, *, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        maker: RowMaker,
+        derived: DerivedColumns | None,
+        visitors: Visitors,
+        *,
+        budget_bytes: int,
+        shared: Path | None = None,
+    ) -> None:
         self.model = model
-        self._maker = maker
-        self.catalog = load_catalog(model.engine, maker.activities, maker.context_columns, budget_bytes=budget_bytes)
+        self.maker = maker
+        self.derived = derived
+        self._visitors = visitors
+        context, pairs = maker.context_columns, None
+        if derived is not None:
+            context, pairs = context | derived.context, derived.pairs
+        self.catalog = load_catalog(
+            model.engine, maker.activities, context, pairs, budget_bytes=budget_bytes, shared=shared
+        )
+        self.prepare = None if derived is None else self._prepare
+        self._context, self._pairs = np.flatnonzero(context), None if pairs is None else np.flatnonzero(pairs)
+        self.watch: Watch[Rows] | None = None
 
-    def work(self, context: Any, candidates: Sequence[Any]) -> Work:
-        return Work(context, candidates, self._maker, self._maker.rows(context, candidates))
+    def work(self, context: Any, candidates: Sequence[Any], visitor: str | None) -> Work:
+        return Work(context, candidates, self.maker, self.maker.rows(context, candidates), Lookup(visitor))
+
+    async def _prepare(self, batch: Sequence[Work]) -> Sequence[Work]:
+        """Look up in one round trip whoever was not looked up yet, and give everybody rows with their visitor in."""
+        started = time.perf_counter()
+        new = [work.lookup for work in batch if work.lookup.found is None]
+        found = await self._visitors.fetch([lookup.visitor for lookup in new])
+        for lookup, visitor in zip(new, found, strict=True):
+            lookup.found = visitor
+        filled = [self._with_visitor(work) for work in batch]
+        now = time.perf_counter()
+        for work in batch:
+            work.lookup.ready_at = now
+            work.lookup.seconds += now - started
+        return filled
+
+    def _with_visitor(self, work: Work) -> Work:
+        assert self.derived is not None  # else there is no `prepare`
+        assert work.lookup.found is not None  # it was looked up just now, or with the piece before
+        rows = self.derived.fill(self._rows(work), work.candidates, work.lookup.found)
+        return work._replace(maker=self.maker, rows=rows)
 
     def score(self, batch: Sequence[Work]) -> Sequence[Scores]:
         made = [self._rows(work) for work in batch]
         offsets = [0, *accumulate(len(rows.items) for rows in made)]
         contexts = np.array([rows.context for rows in made], np.float64)
-        values = self.catalog.score(contexts, np.array(offsets), _joined_items(made), _joined_own(made))
-        return [Scores(self.model, values[start:stop]) for start, stop in pairwise(offsets)]
+        values = self.catalog.score(
+            contexts, np.array(offsets), _joined_items(made), _joined_own(made), _joined_pairs(made)
+        )
+        if self.watch is not None:
+            for rows, start, stop in zip(made, offsets, offsets[1:], strict=False):
+                self.watch.saw(rows, values[start:stop])
+        finite = bool(np.isfinite(values).all())
+        return [Scores(self.model, values[start:stop], finite) for start, stop in pairwise(offsets)]
+
+    def whole(self, work: Work, places: Sequence[int]) -> NDArray[np.float64]:
+        """Whole rows, as the model saw them, of these candidates of scored work: (len(places), features)."""
+        rows = self._rows(work)
+        if self.derived is not None and work.lookup.found is not None:
+            rows = self.derived.fill(rows, work.candidates, work.lookup.found)
+        return self.picked([(rows, place) for place in places])
+
+    def picked(self, picked: Sequence[tuple[Rows, int]]) -> NDArray[np.float64]:
+        """Whole rows, as the model saw them, of a candidate of each of these: (len(picked), features)."""
+        items = [rows.items[place] for rows, place in picked]
+        matrix = self.maker.activities[[max(item, -1) for item in items]]  # what is there of an own row is written over
+        contexts = np.array([rows.context for rows, _ in picked], np.float64)
+        matrix[:, self._context] = contexts[:, self._context]
+        if self._pairs is not None:
+            matrix[:, self._pairs] = [rows.pairs[place] for rows, place in picked]  # type: ignore[index] # filled in
+        for row, item, (rows, _) in zip(matrix, items, picked, strict=True):
+            if item < 0:
+                row[:] = rows.own[~item]
+        return matrix
 
     def _rows(self, work: Work) -> Rows:
         """The work's rows, made again if it waited for a model that was replaced."""
-        return work.rows if work.maker is self._maker else self._maker.rows(work.context, work.candidates)
+        return work.rows if work.maker is self.maker else self.maker.rows(work.context, work.candidates)
 
     @staticmethod
     def split(work: Work, start: int, stop: int) -> Work:
@@ -72,7 +153,8 @@ class Scorer:
 
     @staticmethod
     def join(pieces: Sequence[Scores]) -> Scores:
-        return Scores(pieces[0].model, np.concatenate([piece.values for piece in pieces]))
+        values = np.concatenate([piece.values for piece in pieces])
+        return Scores(pieces[0].model, values, all(piece.finite for piece in pieces))
 
 
 def _joined_items(made: Sequence[Rows]) -> NDArray[np.int64]:
@@ -91,37 +173,43 @@ def _joined_own(made: Sequence[Rows]) -> NDArray[np.float64]:
     return own[0] if own else made[0].own
 
 
+def _joined_pairs(made: Sequence[Rows]) -> NDArray[np.float64] | None:
+    pairs = [rows.pairs for rows in made if rows.pairs is not None]
+    return np.concatenate(pairs) if pairs else None
+
+
 class Ranker:
     """Ranks for one variant, through its lane of the batcher."""
 
     def __init__(self, variant: str, batcher: Batcher[Work, Scores], scorer: Scorer, rules: Rules) -> None:
         self._variant = variant
         self._batcher = batcher
-        self._scorer = scorer
+        self.scorer = scorer
         self._rules = rules
 
-    def select(self, request: RankRequest) -> list[Any]:
+    def select(self, request: RankRequest) -> Sequence[Any]:
         """The candidates that are to be scored."""
         return self._rules.select(request) if self._rules.selects else request.candidates
 
-    def work(self, request: RankRequest, candidates: list[Any]) -> Work:
+    def work(self, request: RankRequest, candidates: Sequence[Any], visitor: str | None) -> Work:
         """The candidates' rows: what `enter` takes."""
-        return self._scorer.work(request.context, candidates)
+        return self.scorer.work(request.context, candidates, visitor)
 
     def enter(self, work: Work, *, due_at: float, priority: Priority) -> Ticket:
         """Stand in line with at least one candidate. Raises the batcher's refusals."""
         return self._batcher.enter(self._variant, work, rows=len(work.candidates), due_at=due_at, priority=priority)
 
     @staticmethod
-    def empty(model: Model) -> Ranking:
+    def empty(model: Model, request: RankRequest) -> Ranking:
         """The order of no candidates, which needs no scoring."""
-        return Ranking(model, [], 0.0, 0.0, 0)
+        return Ranking(model, [], 0.0, 0.0, 0, usable=not request.candidates)
 
-    def ranking(self, request: RankRequest, candidates: list[Any], scored: Scored[Scores]) -> Ranking:
+    def ranking(self, request: RankRequest, candidates: Sequence[Any], scored: Scored[Scores]) -> Ranking:
         """The order of the candidates by what became of their ticket."""
-        model, values = scored.result
+        model, values, finite = scored.result
         order = self._order(request, candidates, values)
-        return Ranking(model, order, scored.queue_seconds, scored.score_seconds, len(candidates))
+        usable = bool(order) and (finite or all(isfinite(one.score) for one in order))
+        return Ranking(model, order, scored.queue_seconds, scored.score_seconds, len(candidates), usable)
 
     def _order(
         self, request: RankRequest, candidates: Sequence[Any], scores: NDArray[np.float64]

@@ -7,6 +7,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
@@ -14,11 +15,14 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from app.errors import PROBLEM_JSON, Problem, defect
+from app.caller import VISITOR_ID, is_visitor_id
+from app.console import console_router
+from app.errors import PROBLEM_JSON, Fault, Problem, body_too_large, defect, invalid_request, unsupported_media
 from app.interpreter import settle
-from app.openapi import describe_rank
+from app.openapi import describe_events, describe_rank
 from app.rank_route import RankRoute
 from app.service import Service
 
@@ -47,12 +51,16 @@ class ModelDescription(BaseModel):
 
 class FeatureDescription(BaseModel):
     name: str
-    role: Literal["context", "activity"]
+    role: Literal["context", "activity", "derived"]
     type: Literal["number", "integer", "boolean", "category"]
     categories: list[str] | None
 
 
 class ModelWithFeatures(ModelDescription):
+    engine_reason: str
+    engine_bytes: int
+    catalog_reason: str
+    catalog_bytes: int
     calibration: dict[str, float]
     features: list[FeatureDescription]
 
@@ -158,6 +166,26 @@ async def experiment(service: ServiceDependency) -> ExperimentDescription:
     )
 
 
+@router.get("/v1/drift", summary="How far the traffic is from training", tags=["identity"], response_class=Response)
+async def drift(service: ServiceDependency) -> Response:
+    return Response(msgspec.json.encode(service.onlooker.drift()), media_type="application/json")
+
+
+@router.post("/v1/events", include_in_schema=False)
+async def events(request: Request, service: ServiceDependency) -> Response:
+    _check_json(request)
+    receipt = await service.intake.take(await _body(request, service.settings.max_body_bytes))
+    return Response(msgspec.json.encode(receipt), HTTPStatus.ACCEPTED, media_type="application/json")
+
+
+@router.delete("/v1/visitors/{visitor_id}", include_in_schema=False)
+async def forget_visitor(visitor_id: str, service: ServiceDependency) -> Response:
+    if not is_visitor_id(visitor_id):
+        raise invalid_request([Fault("path visitor_id", f"{VISITOR_ID} is allowed")])
+    await service.intake.forget(visitor_id)
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
 @router.get(
     "/metrics",
     summary="Prometheus metrics",
@@ -171,8 +199,29 @@ async def metrics(service: ServiceDependency) -> Response:
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/", include_in_schema=False)
+def _check_json(request: Request) -> None:
+    media, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    if media.strip() != "application/json" or parameters.strip() not in ("", "charset=utf-8", 'charset="utf-8"'):
+        raise unsupported_media("the body must be application/json in UTF-8; say so in Content-Type")
+    if request.headers.get("content-encoding", "identity") not in ("", "identity"):
+        raise unsupported_media("the body must not be compressed; Content-Encoding is not supported")
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise body_too_large(limit)
+    return bytes(body)
+
+
+start_router = APIRouter(include_in_schema=False)
+
+
+@start_router.get("/")
 async def start_page() -> Response:
+    """Where the console would be."""
     return RedirectResponse("docs")
 
 
@@ -198,7 +247,10 @@ def _pages(service: Service) -> FastAPI:
     )
     pages.state.service = service
     pages.include_router(router)
+    pages.include_router(console_router() if service.settings.console else start_router)
     pages.add_exception_handler(HTTPException, _http_problem)
+    pages.add_exception_handler(Problem, _problem)
+    pages.add_exception_handler(ClientDisconnect, _nobody_waits)
     pages.add_exception_handler(Exception, _defect)
 
     def openapi() -> dict[str, Any]:
@@ -207,6 +259,7 @@ def _pages(service: Service) -> FastAPI:
                 title=pages.title, version=pages.version, description=pages.description, routes=pages.routes
             )
             pages.openapi_schema = describe_rank(document, service.shape, service.example())
+            describe_events(pages.openapi_schema, service.settings.max_events)
         return pages.openapi_schema
 
     pages.openapi = openapi  # type: ignore[method-assign]
@@ -216,6 +269,16 @@ def _pages(service: Service) -> FastAPI:
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # registered for nothing else
     return _status_problem(HTTPStatus(error.status_code), error.headers)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # registered for nothing else
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return _problem_response(error, headers | {"Connection": "close"} if error.closes else headers)
+
+
+async def _nobody_waits(request: Request, error: Exception) -> Response:
+    return Response(status_code=HTTPStatus.BAD_REQUEST)  # the caller left
 
 
 async def _defect(request: Request, error: Exception) -> Response:

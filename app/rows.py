@@ -7,6 +7,7 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
+from app.columns import Columns
 from app.schemas import Field, RequestShape, candidate_id, candidate_ids
 from features import Catalog
 from registry import Feature
@@ -20,7 +21,7 @@ class Rows(NamedTuple):
     `context` is a whole row of which only the context columns are set; None and NaN are missing. `items` are the
     candidates: an activity's index in the catalog, or `~k` for `own[k]`, a whole row (float64, NaN where missing).
     `unknown` are the ids that nobody knows anything of, and `unseen` counts, by feature, the values that are no
-    category of the model.
+    category of the model. `pairs` are columns of visitor and candidate, a row for each; None until they are known.
     """
 
     context: list[float | None]
@@ -28,6 +29,7 @@ class Rows(NamedTuple):
     own: Matrix
     unknown: list[str]
     unseen: dict[str, int]
+    pairs: Matrix | None = None
 
     def part(self, start: int, stop: int) -> "Rows":
         """The candidates from `start` to `stop` alone."""
@@ -61,6 +63,9 @@ class RowMaker:
             places = list(map(self._index.get, candidates))  # the usual request has nothing but ids
         except TypeError:
             places, own = self._with_features(candidates, unseen)
+        if type(candidates) is Columns:
+            own = self._with_columns(candidates, places, unseen)
+        if len(own):
             own[:, self._context.columns] = [row[column] for column in self._context.columns]
         unknown = self._settle_unknown(candidates, places) if None in places else []
         return Rows(row, places, own, unknown, unseen)  # type: ignore[arg-type]  # no place is None any more
@@ -69,14 +74,23 @@ class RowMaker:
         """Places of candidates of which some bring features, and the rows of those."""
         places = list(map(self._index.get, candidate_ids(candidates)))
         bringing = [n for n, one in enumerate(candidates) if type(one) is not str and one.features is not None]
+        given = self._activity.read([astuple(candidates[n].features) for n in bringing], unseen)
+        return places, self._own(places, bringing, given)
+
+    def _with_columns(self, candidates: Columns, places: list[int | None], unseen: dict[str, int]) -> Matrix:
+        """The rows of those candidates of a table that bring features."""
+        bringing = candidates.bringing()
+        return self._own(places, bringing, self._activity.read_columns(candidates, unseen)[bringing])
+
+    def _own(self, places: list[int | None], bringing: Sequence[int], given: Matrix) -> Matrix:
+        """Rows of the candidates that bring features, whose places become `~k`: what is given wins over the catalog."""
         known = [self._stranger if (place := places[n]) is None else place for n in bringing]
         rows = self.activities[known]
-        given = self._activity.read([astuple(candidates[n].features) for n in bringing], unseen)
         columns = self._activity.columns
         rows[:, columns] = np.where(np.isnan(given), rows[:, columns], given) if self._index else given
         for k, n in enumerate(bringing):
             places[n] = ~k
-        return places, rows
+        return rows
 
     def _settle_unknown(self, candidates: Sequence[Any], places: list[int | None]) -> list[str]:
         """The ids without a place, which get the place of a stranger."""
@@ -137,6 +151,20 @@ class _Side:
             values[:, out] = found
             if None in found and (strangers := sum(text is not None and text not in codes for text in texts)):
                 unseen[name] = unseen.get(name, 0) + strangers
+        return values
+
+    def read_columns(self, given: Columns, unseen: dict[str, int]) -> Matrix:
+        """The same of a table's columns; what it does not have is missing."""
+        values = np.full((len(given), len(self.columns)), np.nan)
+        for out, feature in enumerate(self._features):
+            if feature.name in given.numbers:
+                values[:, out] = given.numbers[feature.name]
+        for out, _, _, name, codes in self._categorical:
+            if name in given.texts:
+                texts = given.texts[name]
+                values[:, out] = found = texts.codes(codes)
+                if strangers := int(np.sum(np.isnan(found) & ~texts.missing)):
+                    unseen[name] = unseen.get(name, 0) + strangers
         return values
 
 

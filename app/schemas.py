@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from app.errors import Fault, invalid_request, malformed_json, too_many_candidates
 from registry import Feature
@@ -17,9 +17,11 @@ from registry import Feature
 MAX_DEPTH = 32
 MAX_FAULTS = 50
 SAFE_INTEGER = 2**53
+MAX_ID_LENGTH = 128
+MAX_CATEGORY_LENGTH = 256
 
 FieldType = Literal["number", "integer", "boolean", "category"]
-ActivityId = Annotated[str, Meta(min_length=1, max_length=128)]
+ActivityId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 
 
 def _whole_number(least: int) -> Any:
@@ -36,7 +38,7 @@ _TYPES: dict[FieldType, Any] = {
     "number": float,
     "integer": _whole_number(-SAFE_INTEGER),
     "boolean": bool,
-    "category": Annotated[str, Meta(max_length=256)],
+    "category": Annotated[str, Meta(max_length=MAX_CATEGORY_LENGTH)],
 }
 
 
@@ -62,15 +64,41 @@ class Candidate(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 class RankRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A decoded body. `context` and each candidate's `features` are structs of `RequestShape`."""
 
-    candidates: list[Any]
+    candidates: Sequence[Any]
     context: Any = None
     top_k: int | None = None
+    explain: bool | None = None
+
+
+class RankHead(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What a request says besides its candidates."""
+
+    context: Any = None
+    top_k: int | None = None
+    explain: bool | None = None
 
 
 class RankedActivity(msgspec.Struct, gc=False):
     id: str
     score: float
     position: int
+
+
+class Contribution(msgspec.Struct, gc=False):
+    """What a feature's value added to a score."""
+
+    feature: str
+    value: str | bool | int | float | None
+    contribution: float
+
+
+class Explanation(msgspec.Struct, gc=False):
+    """Why a candidate got its score: `base`, the mean score, `features` and `others` add up to it."""
+
+    id: str
+    base: float
+    features: list[Contribution]
+    others: float
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
@@ -86,6 +114,7 @@ class RankResponse(msgspec.Struct, gc=False):
     ranking: list[RankedActivity]
     unknown_candidates: list[str]
     degraded: bool
+    explanations: list[Explanation] | UnsetType = UNSET
 
 
 class RequestShape:
@@ -106,12 +135,20 @@ class RequestShape:
                 ("candidates", list[ActivityId | self.candidate_type]),  # type: ignore[name-defined]
                 ("context", self.context_type | None, None),
                 ("top_k", TopK | None, None),
+                ("explain", bool | None, None),
             ],
             bases=(RankRequest,),
             forbid_unknown_fields=True,
             kw_only=True,
         )
         self._decoder: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(self.request_type)
+        head_fields = [
+            ("context", self.context_type | None, None),
+            ("top_k", TopK | None, None),
+            ("explain", bool | None, None),
+        ]
+        self.head_type = msgspec.defstruct("RankHead", head_fields, bases=(RankHead,), forbid_unknown_fields=True)
+        self._head_decoder: msgspec.json.Decoder[RankHead] = msgspec.json.Decoder(self.head_type)
 
     @classmethod
     def of_models(
@@ -152,81 +189,96 @@ class RequestShape:
         try:
             request = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._explain(body)
+            self._explain(body, self._decoder)
         if len(request.candidates) > self.max_candidates:
             raise too_many_candidates(len(request.candidates), self.max_candidates)
-        ids = candidate_ids(request.candidates)
-        if len(set(ids)) != len(ids):
-            raise invalid_request(_duplicates(ids))
+        check_unique(candidate_ids(request.candidates), "$.candidates[{}]")
         if request.top_k is not None:
             request.top_k = int(request.top_k)  # 10.0 is allowed
         return request
 
-    def _explain(self, body: bytes) -> NoReturn:
-        """Raise the answer to a body that did not decode, with the place of each of its faults."""
+    def decode_head(self, head: bytes) -> RankHead:
+        """What a body says besides its candidates, which come by another way. Raises `Problem`: 400 or 422."""
         try:
-            text = body.decode("utf-8")
-            document = json.loads(text, parse_constant=_not_finite)
-        except RecursionError:
-            raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")]) from None
-        except _NotFiniteError as error:
-            raise invalid_request([Fault("$", f"{error} is not a finite number")]) from None
-        except UnicodeDecodeError as error:
-            raise malformed_json(f"the body is not UTF-8 (byte {error.start})") from None
-        except ValueError as error:
-            reason = str(error) if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
-            raise malformed_json(f"the body is not JSON: {reason}") from None
-        if _depth_exceeds(document, MAX_DEPTH):
-            raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")])
+            decoded = self._head_decoder.decode(head)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._explain(head, self._head_decoder)
+        if decoded.top_k is not None:
+            decoded.top_k = int(decoded.top_k)
+        return decoded
+
+    def _explain(self, body: bytes, decoder: msgspec.json.Decoder[Any]) -> NoReturn:
+        """Raise the answer to a body that did not decode, with the place of each of its faults."""
+        document = read_document(body)
         candidates = document.get("candidates") if isinstance(document, dict) else None
         if isinstance(candidates, list) and len(candidates) > self.max_candidates:
             raise too_many_candidates(len(candidates), self.max_candidates)
-        raise invalid_request(list(self._faults(document, body))[:MAX_FAULTS])
+        raise invalid_request(list(self._faults(document, body, decoder))[:MAX_FAULTS])
 
-    def _faults(self, document: Any, body: bytes) -> Iterable[Fault]:
+    def _faults(self, document: Any, body: bytes, decoder: msgspec.json.Decoder[Any]) -> Iterable[Fault]:
         """The faults of each part by itself, since a decoder stops at its first one."""
         found = 0
         if isinstance(document, dict):
-            for fault in self._faults_of_parts(document):
+            for fault in self._faults_of_parts(document, decoder.type.__struct_fields__):
                 found += 1
                 yield fault
                 if found == MAX_FAULTS:
                     return
         if not found:  # whatever the parts do not show, the whole does
             try:
-                self._decoder.decode(body)
+                decoder.decode(body)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 yield _fault(error, "$")
 
-    def _faults_of_parts(self, document: dict[str, Any]) -> Iterable[Fault]:
-        for name in document.keys() - {"context", "candidates", "top_k"}:
-            yield Fault("$", f"unknown field `{_shown(name)}`; context, candidates and top_k are allowed")
-        if "candidates" not in document:
+    def _faults_of_parts(self, document: dict[str, Any], parts: Sequence[str]) -> Iterable[Fault]:
+        for name in document.keys() - set(parts):
+            yield Fault("$", f"unknown field `{shown(name)}`; {', '.join(parts)} are allowed")
+        if "candidates" in parts and "candidates" not in document:
             yield Fault("$", "`candidates` is missing")
         yield from _faults_of_object(document.get("context"), self.context, "$.context")
-        candidates = document.get("candidates", [])
+        candidates = document.get("candidates", []) if "candidates" in parts else []
         if not isinstance(candidates, list):
-            yield Fault("$.candidates", f"a list is allowed, got {_kind(candidates)}")
+            yield Fault("$.candidates", f"a list is allowed, got {kind_of(candidates)}")
             return
         for position, candidate in enumerate(candidates):
             yield from self._faults_of_candidate(candidate, f"$.candidates[{position}]")
-        yield from _faults_of_value(document.get("top_k"), TopK, "$.top_k")
+        yield from faults_of_value(document.get("top_k"), TopK, "$.top_k")
+        yield from faults_of_value(document.get("explain"), bool, "$.explain")
 
     def _faults_of_candidate(self, candidate: Any, place: str) -> Iterable[Fault]:
         if isinstance(candidate, str):
-            yield from _faults_of_value(candidate, ActivityId, place)
+            yield from faults_of_value(candidate, ActivityId, place)
         elif isinstance(candidate, dict):
             for name in candidate.keys() - {"id", "features"}:
-                yield Fault(place, f"unknown field `{_shown(name)}`; id and features are allowed")
+                yield Fault(place, f"unknown field `{shown(name)}`; id and features are allowed")
             if "id" not in candidate:
                 yield Fault(place, "`id` is missing")
             elif candidate["id"] is None:
                 yield Fault(f"{place}.id", "a string is allowed, got null")
             else:
-                yield from _faults_of_value(candidate["id"], ActivityId, f"{place}.id")
+                yield from faults_of_value(candidate["id"], ActivityId, f"{place}.id")
             yield from _faults_of_object(candidate.get("features"), self.activity, f"{place}.features")
         else:
-            yield Fault(place, f"an id or an object with id and features is allowed, got {_kind(candidate)}")
+            yield Fault(place, f"an id or an object with id and features is allowed, got {kind_of(candidate)}")
+
+
+def read_document(body: bytes) -> Any:
+    """A body as JSON has it, whatever it should have been. Raises `Problem`: 400 for what is no JSON, else 422."""
+    try:
+        text = body.decode("utf-8")
+        document = json.loads(text, parse_constant=_not_finite)
+    except RecursionError:
+        raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")]) from None
+    except _NotFiniteError as error:
+        raise invalid_request([Fault("$", f"{error} is not a finite number")]) from None
+    except UnicodeDecodeError as error:
+        raise malformed_json(f"the body is not UTF-8 (byte {error.start})") from None
+    except ValueError as error:
+        reason = str(error) if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
+        raise malformed_json(f"the body is not JSON: {reason}") from None
+    if _depth_exceeds(document, MAX_DEPTH):
+        raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")])
+    return document
 
 
 def candidate_id(candidate: Any) -> str:
@@ -249,30 +301,33 @@ def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
     )
 
 
-def _duplicates(ids: Sequence[str]) -> list[Fault]:
+def check_unique(ids: Sequence[str], place: str) -> None:
+    """Raise the 422 of ids that stand twice; `place` says where a position is, as in `$.candidates[{}]`."""
+    if len(set(ids)) == len(ids):
+        return
     first: dict[str, int] = {}
     faults = []
     for position, activity in enumerate(ids):
         if (seen := first.setdefault(activity, position)) != position:
-            faults.append(Fault(f"$.candidates[{position}]", f"the id {_shown(activity)} stands at {seen} already"))
-    return faults[:MAX_FAULTS]
+            faults.append(Fault(place.format(position), f"the id {shown(activity)} stands at {seen} already"))
+    raise invalid_request(faults[:MAX_FAULTS])
 
 
 def _faults_of_object(value: Any, fields: Sequence[Field], place: str) -> Iterable[Fault]:
     if value is None:
         return
     if not isinstance(value, dict):
-        yield Fault(place, f"an object is allowed, got {_kind(value)}")
+        yield Fault(place, f"an object is allowed, got {kind_of(value)}")
         return
     types = {field.name: _TYPES[field.type] for field in fields}
     for name, given in value.items():
         if name in types:
-            yield from _faults_of_value(given, types[name], f"{place}.{name}")
+            yield from faults_of_value(given, types[name], f"{place}.{name}")
         else:
-            yield Fault(place, f"unknown field `{_shown(name)}`; no running model has such a feature")
+            yield Fault(place, f"unknown field `{shown(name)}`; no running model has such a feature")
 
 
-def _faults_of_value(value: Any, allowed: Any, place: str) -> Iterable[Fault]:
+def faults_of_value(value: Any, allowed: Any, place: str) -> Iterable[Fault]:
     try:
         # JSON text again, and not `convert`: the rules of the wire are the decoder's.
         msgspec.json.decode(json.dumps(value).encode(), type=allowed | None)
@@ -285,12 +340,13 @@ def _fault(error: Exception, place: str) -> Fault:
     return Fault(place + inner.rstrip("`"), message)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
     return kinds.get(type(value), "null")
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """A caller's own word in an answer to it: not more than 64 characters of it."""
     return name if len(name) <= 64 else name[:61] + "..."
 
 

@@ -1,7 +1,6 @@
 """From settings to a process that listens: models first, the port after."""
 
-import importlib
-import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -9,40 +8,26 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
 import click
-import msgspec
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
-from app.experiment import Variant
 from app.logs import configure_logs
-from app.models import fetch_models, load_models, warm_up
-from app.processing import ProcessingError
-from app.schemas import ShapeError
-from app.settings import PREFIX, Settings, read_settings
-from features import CatalogError
-from registry import BundleError, Fetched, RegistryUnavailable
+from app.settings import PREFIX, Settings, Unusable, read_settings
 
 KEEP_ALIVE_SECONDS = 75  # longer than the idle time of common proxies, so that they close idle connections, not we
 BACKLOG = 2_048
 WORKER_START_SECONDS = 60
 
-# A parent tells its workers here which bundles it resolved and verified, so that all of them serve the same.
-_WORKER_BUNDLES = "WORKER_BUNDLES"
-
-
-class Unusable(Exception):
-    """What the settings name cannot be served. The port was never opened."""
-
 
 def serve(overrides: Mapping[str, Any]) -> None:
     """Serve until told to stop. Raises `SettingsError` or `Unusable` before the port opens."""
-    # What the service is made of is imported later: prometheus_client decides at its import whether it counts for one
-    # process or for several.
+    # What the service is made of is imported by whoever serves: a process that starts others need not hold it.
     for name, value in overrides.items():
         os.environ[PREFIX + name.upper()] = str(value)
     settings = read_settings()
@@ -57,60 +42,52 @@ def serve(overrides: Mapping[str, Any]) -> None:
 
 
 def _serve_alone(settings: Settings) -> None:
-    service = _make_service(settings, _fetch(settings))
-    from app.routes import Application  # noqa: PLC0415 see `serve`
+    from app.launch import make_application  # noqa: PLC0415 see `serve`
 
-    config = _config(settings, app=Application(service))
-    _AnnouncingServer(config, lambda port: _announce(settings, port, service)).run()
+    application, example = make_application(settings)
+    config = _config(settings, app=application)
+    _AnnouncingServer(config, lambda port: _announce(settings, port, example)).run()
 
 
 def _serve_with_workers(settings: Settings) -> None:
-    folder = tempfile.mkdtemp(prefix="frontrow-metrics-")
+    """Serve from processes that hold in common what they can. This one stays small: it only starts them."""
+    bundles, example = _rehearse()
+    folder = tempfile.mkdtemp(prefix="frontrow-workers-")
     try:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        fetched = _fetch(settings)
-        service = _make_service(settings, fetched)
-        os.environ[_WORKER_BUNDLES] = msgspec.json.encode(fetched, enc_hook=str).decode()
-        config = _config(settings, app="app.server:worker_application", factory=True, workers=settings.workers)
+        os.environ["WORKER_FOLDER"] = os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ["WORKER_BUNDLES"] = bundles
+        config = _config(settings, app="app.launch:worker_application", factory=True, workers=settings.workers)
         listener = config.bind_socket()
-        _AnnouncingSupervisor(config, listener, lambda port: _announce(settings, port, service)).run()
+        _AnnouncingSupervisor(config, listener, lambda port: _announce(settings, port, example)).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def worker_application() -> Any:
-    """The application of one worker process."""
-    from app.routes import Application  # noqa: PLC0415 see `serve`
+def _rehearse() -> tuple[str, str]:
+    """Try everything in a process that ends before the others begin. Raises what `serve` raises.
 
-    settings = read_settings()
-    configure_logs(settings.log_level)
-    bundles = msgspec.json.decode(
-        os.environ[_WORKER_BUNDLES], type=dict[Variant, Fetched], dec_hook=lambda kind, value: kind(value)
-    )
-    return Application(_make_service(settings, bundles))
-
-
-def _fetch(settings: Settings) -> dict[Variant, Fetched]:
-    """Ask for the models; what the service is made of is imported and warmed up meanwhile, since both take seconds."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(fetch_models, settings)
-        for module in ("app.routes", "scoring.compiled"):
-            importlib.import_module(module)
-        if not pending.done():
-            warm_up(settings)
-        try:
-            return pending.result()
-        except (RegistryUnavailable, BundleError) as error:
-            raise Unusable(str(error)) from error
-
-
-def _make_service(settings: Settings, fetched: Mapping[Variant, Fetched]) -> Any:
-    from app.service import Service  # noqa: PLC0415 see `serve`
-
+    Gives what workers are told of their bundles, and a body that works.
+    """
+    context = multiprocessing.get_context("spawn")
+    answers, answer = context.Pipe(duplex=False)
+    child = context.Process(target=_rehearse_here, args=(answer,), daemon=True)  # a daemon ends with its parent
+    child.start()
+    answer.close()
     try:
-        return Service(settings, load_models(settings, fetched))
-    except (BundleError, CatalogError, ProcessingError, ShapeError) as error:
-        raise Unusable(str(error)) from error
+        outcome: tuple[str, str] | Exception = answers.recv()
+    except EOFError:
+        child.join()
+        raise Unusable(f"the models could not be tried out: exit code {child.exitcode}") from None
+    child.join()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _rehearse_here(answer: Connection) -> None:
+    from app.launch import rehearse  # noqa: PLC0415 only in the child
+
+    rehearse(answer)
 
 
 def _config(settings: Settings, **application: Any) -> uvicorn.Config:
@@ -153,17 +130,27 @@ class _AnnouncingSupervisor(Multiprocess):
 
     def init_processes(self) -> None:
         super().init_processes()
+        self._pids = self._live_pids()
         if all(worker.wait_until_ready(WORKER_START_SECONDS, self.should_exit) for worker in self.processes):
             self._announce(self.sockets[0].getsockname()[1])
 
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that ended, and forget the gauges of those that are there no more."""
+        super().keep_subprocess_alive()
+        before, self._pids = self._pids, self._live_pids()
+        for pid in before - self._pids:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
-def _announce(settings: Settings, port: int, service: Any) -> None:
+    def _live_pids(self) -> set[int | None]:
+        return {worker.pid for worker in self.processes}
+
+
+def _announce(settings: Settings, port: int, example: str) -> None:
     """Tell a person at a terminal what to try. A service that listens to the world has no such person."""
     if settings.host not in ("127.0.0.1", "localhost", "::1"):
         return
     url = f"http://{settings.host}:{port}"
-    body = json.dumps(service.example())
-    quoted = body.replace("'", "'\\''")
+    quoted = example.replace("'", "'\\''")
     click.echo(
         f"""
 Frontrow is ready: {url}
@@ -171,6 +158,7 @@ Frontrow is ready: {url}
   curl -s {url}/v1/rank -H 'Content-Type: application/json' -H 'X-Visitor-Id: ada' \\
     -d '{quoted}'
 
+  {url}             the console
   {url}/docs        the API, to try in a browser
   {url}/v1/models   the two models and their features
   {url}/metrics     for Prometheus

@@ -16,6 +16,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "FRONTROW_"
 
 
+class Unusable(Exception):
+    """What the settings name cannot be served. The port was never opened."""
+
+
 class SettingsError(Exception):
     """A variable is unknown or its value is not allowed. Nothing was started."""
 
@@ -89,6 +93,31 @@ class Settings(BaseSettings):
         10, gt=0, le=120, description="longest wait for a request's whole body, in seconds; past it the answer is 408"
     )
 
+    # Histories of visitors, and the activities
+    feature_store: str = Field(
+        "memory:",
+        min_length=1,
+        description="where histories are kept: `memory:` (one process), `sqlite:path`, `redis://host:6379/0` or "
+        "`feast:repository` (docs/features.md)",
+    )
+    feature_budget_ms: float = Field(
+        10, gt=0, le=1_000, description="longest wait of a ranking for histories, in milliseconds; then it goes without"
+    )
+    history_days: float = Field(
+        30, gt=0, le=30, description="how long an event is kept, in days; models are trained with 30"
+    )
+    history_events: int = Field(
+        50, ge=1, le=50, description="how many events of a visitor are kept, the latest; models are trained with 50"
+    )
+    catalog: Path | None = Field(
+        None,
+        description="snapshot of activities to serve in place of those in the bundles; taken anew when it changes",
+    )
+    catalog_poll_seconds: float = Field(
+        5, gt=0, le=3_600, description="time from one look at the snapshot to the next, in seconds"
+    )
+    max_events: int = Field(1_000, ge=1, le=10_000, description="most events in a request; more is 413")
+
     # Time
     request_timeout_ms: float = Field(
         100,
@@ -116,6 +145,31 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(
         5, gt=0, le=120, description="longest wait for admitted requests at the end, in seconds"
+    )
+
+    # Pages for people
+    console: bool = Field(True, description="whether `/` is the console (docs/console.md); it leads to `/docs` if not")
+
+    # What is kept of the traffic
+    drift_window_seconds: float = Field(
+        3_600,
+        ge=60,
+        le=604_800,
+        description="length of the windows that are compared with training, in seconds; a window lasts until it has "
+        "500 rows",
+    )
+    log_folder: Path | None = Field(
+        None, description="folder of the logs of rankings, exposures and feedback (docs/logs.md); unset: none is kept"
+    )
+    log_folder_mb: int = Field(
+        1_024, ge=16, le=1_048_576, description="most that each of these logs takes, in MiB; the oldest files go"
+    )
+    ranking_log_share: float = Field(0.01, ge=0, le=1, description="share of the rankings that are logged")
+    explanations: bool = Field(
+        True, description="whether a request may ask why (`explain`): it takes as long as scoring hundreds of rows"
+    )
+    shadow_share: float = Field(
+        0, ge=0, le=1, description="share of the rankings that the other variant's model scores too, to be compared"
     )
 
     # Identity and logs

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from features.events import activity_key
+from features.events import activity_digest
 
 
 class CatalogError(Exception):
@@ -27,7 +27,7 @@ class Catalog:
     def __init__(self, table: pa.Table, origin: str = "catalog") -> None:
         if "id" not in table.column_names:
             raise CatalogError(f"{origin}: there is no column `id`")
-        ids = table.column("id").cast(pa.string()).to_pylist()
+        ids = _texts(table.column("id").cast(pa.string()))
         self.rows: dict[str, int] = {activity: row for row, activity in enumerate(ids)}
         if None in self.rows or len(self.rows) != len(ids):
             raise CatalogError(
@@ -108,7 +108,7 @@ class Catalog:
     @cached_property
     def _rows_by_key(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
         """Sorted keys and their rows, and one more that ends the search."""
-        keys = np.array([activity_key(activity) for activity in self.rows], dtype=np.uint64)
+        keys = np.frombuffer(b"".join([activity_digest(one) for one in self.rows]), ">u8").astype(np.uint64)
         rows = np.argsort(keys)
         ordered = keys[rows]
         if len(same := np.flatnonzero(ordered[1:] == ordered[:-1])):
@@ -116,6 +116,11 @@ class Catalog:
             one, other = (ids[rows[place]] for place in (same[0], same[0] + 1))
             raise CatalogError(f"{self._origin}: {one!r} and {other!r} have one 64-bit digest; rename one of them")
         return np.append(ordered, np.uint64(2**64 - 1)), np.append(rows, -1)
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """A column as a list, in parts: a conversion lets no other thread of Python run, and there may be rankings."""
+    return [text for start in range(0, len(column), 1_000) for text in column.slice(start, 1_000).to_pylist()]
 
 
 def _floats(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ def record(event: Event) -> bytes:
         raise EventError(f"kind {event.kind!r} is none of {', '.join(KINDS)}")
     if not 0 <= event.at < MAX_AT:
         raise EventError(f"time {event.at} ms is outside of 0 to {MAX_AT - 1}")
-    return _RECORD.pack(event.at << 8 | KINDS.index(event.kind), _digest(event.activity, 8))
+    return _RECORD.pack(event.at << 8 | KINDS.index(event.kind), activity_digest(event.activity))
 
 
 def oldest_record(at: int) -> bytes:
@@ -46,9 +46,14 @@ def oldest_record(at: int) -> bytes:
     return _RECORD.pack(min(max(at, 0), MAX_AT) << 8, bytes(8))
 
 
-def activity_key(activity: str) -> int:
+def activity_digest(activity: str) -> bytes:
     """What stands for an activity in a record, 64 bits. Of 100,000 activities, two share one in 1 of 10^9 cases."""
-    return int.from_bytes(_digest(activity, 8), "big")
+    return _digest(activity, 8)
+
+
+def activity_key(activity: str) -> int:
+    """The digest as a number."""
+    return int.from_bytes(activity_digest(activity), "big")
 
 
 def visitor_key(visitor: str) -> bytes:

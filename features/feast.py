@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from features.events import Event, EventError, Kind, oldest_record, record
 from features.history import Bounds, merge
-from features.stores.protocol import StoreUnavailable
+from features.stores.protocol import StoreReadOnly, StoreUnavailable
 
 FIELDS = ("at", "kind", "activity")
 GARBLED = b"garbled"  # what no store gives: the visitor's rankings are degraded
@@ -60,10 +60,10 @@ class FeastStore:
         return [self._packed(visitor, fields, oldest) for visitor, fields in zip(visitors, arrays, strict=True)]
 
     async def append(self, events: Sequence[Event]) -> None:
-        raise StoreUnavailable("histories in Feast are written by the pipeline that owns them; send events there")
+        raise StoreReadOnly("histories in Feast are written by the pipeline that owns them; send events there")
 
     async def delete(self, visitor: bytes) -> None:
-        raise StoreUnavailable("histories in Feast are deleted by the pipeline that owns them")
+        raise StoreReadOnly("histories in Feast are deleted by the pipeline that owns them")
 
     async def ping(self) -> None:
         await self.fetch([bytes(16)])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from registry.errors import BundleError, BundleExistsError
 from registry.golden import Golden, decode_golden, encode_golden
 from registry.signature import Feature, Value, check_features
-from scoring import ModelText, ModelTextError, ReferenceEngine, parse_model_text
+from scoring import ModelText, ModelTextError, ReferenceEngine, parse_model_text, tables_file
 
 FORMAT: Final = 1
 DESCRIPTION: Final = "bundle.json"
@@ -25,8 +25,10 @@ MODEL: Final = "model.lgb"
 GOLDEN: Final = "golden.json"
 PROFILE: Final = "profile.json"
 CATALOG: Final = "catalog.parquet"
+TABLES: Final = "model.tables"
 REQUIRED: Final = frozenset({MODEL, GOLDEN})
 MAX_FILE_BYTES: Final = 256 * 2**20
+MAX_TABLE_BYTES: Final = MAX_FILE_BYTES - 2**20  # the file says a little more than the tables
 
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}(?:\.[a-z0-9]{1,16}){1,2}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -88,6 +90,11 @@ class Bundle(Description, frozen=True, kw_only=True):
         """The activity features, a parquet file, or None where the bundle has none."""
         return self.folder / CATALOG if CATALOG in self.files else None
 
+    @property
+    def tables(self) -> Path | None:
+        """The compiled tables of the model, or None where the bundle has none."""
+        return self.folder / TABLES if TABLES in self.files else None
+
 
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle and check its format, its file names and every sha256. Nothing of the model is parsed.
@@ -124,9 +131,9 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle that `load_model` accepts; `folder` appears complete or not at all.
 
-    `golden_rows` is (rows, features) float64; their scores are computed here with the reference engine. `trained_at`
-    has a time zone. Raises `BundleError` for a model, features or rows that do not belong together, and
-    `BundleExistsError` when `folder` is there already.
+    `golden_rows` is (rows, features) float64; their scores are computed here with the reference engine, and the model's
+    tables, where it can be compiled. `trained_at` has a time zone. Raises `BundleError` for a model, features or rows
+    that do not belong together, and `BundleExistsError` when `folder` is there already.
     """
     text = parse_text(model_text)
     check_features(features, text)
@@ -135,6 +142,7 @@ def write_bundle(
         raise BundleError(f"golden rows have the shape {rows.shape} and the model {text.features} features")
     golden = Golden(rows, ReferenceEngine(text).score(rows))
     contents = {MODEL: model_text, GOLDEN: encode_golden(golden), PROFILE: profile, CATALOG: catalog}
+    contents[TABLES] = tables_file(text, budget_bytes=MAX_TABLE_BYTES)
     files = {name: content for name, content in contents.items() if content is not None}
     description = Description(
         format=FORMAT,
@@ -155,9 +163,16 @@ def write_bundle(
 
 
 def copy_bundle(bundle: Bundle, folder: Path, *, source: str, alias: str | None) -> Bundle:
-    """Copy a bundle and note under which name it was asked for. Raises like `read_bundle` and `write_bundle`."""
-    description = Description(**_fields(bundle) | {"source": source, "alias": alias})
-    return _publish(description, {name: bundle.read(name) for name in bundle.files}, folder)
+    """Copy a bundle, with tables of this version's format, and note under which name it was asked for.
+
+    Raises like `read_bundle` and `write_bundle`.
+    """
+    contents: dict[str, bytes | None] = {name: bundle.read(name) for name in bundle.files}
+    contents[TABLES] = tables_file(parse_text(bundle.read(MODEL)), budget_bytes=MAX_TABLE_BYTES)
+    files = {name: content for name, content in contents.items() if content is not None}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    description = Description(**_fields(bundle) | {"source": source, "alias": alias, "files": digests})
+    return _publish(description, files, folder)
 
 
 def parse_text(model_text: bytes) -> ModelText:

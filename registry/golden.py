@@ -1,5 +1,6 @@
 """Golden rows: rows of a model with the exact scores they must give, wherever and however the model is scored."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -59,8 +60,11 @@ def decode_rows(document: bytes, columns: int) -> NDArray[np.float64]:
     return np.array([[_from_json(value) for value in row] for row in rows], dtype=np.float64)
 
 
-def check_golden(golden: Golden, engine: Engine) -> None:
-    """Raise `BundleError` unless the engine gives every golden score to the last bit."""
+def check_golden(golden: Golden, engine: Engine) -> str:
+    """The sha256 of the scores that the engine gave (little-endian doubles, in the order of the rows).
+
+    Raises `BundleError` unless they are the golden ones to the last bit.
+    """
     found = engine.score(golden.rows)
     wrong = np.flatnonzero(found.view(np.uint64) != golden.scores.view(np.uint64))
     if wrong.size:
@@ -70,6 +74,7 @@ def check_golden(golden: Golden, engine: Engine) -> None:
             f"{float(found[first])!r} "
             f"({wrong.size} of {len(found)} rows differ)"
         )
+    return hashlib.sha256(found.astype("<f8").tobytes()).hexdigest()
 
 
 def sample_rows(text: ModelText, features: Sequence[Feature]) -> NDArray[np.float64]:

@@ -15,11 +15,12 @@ from scoring import Engine, EngineKind, ModelText, ModelTextError, NotCompilable
 
 @dataclass(frozen=True)
 class Model:
-    """A verified model: its bundle, what scores its rows, and since when it is loaded."""
+    """A verified model: its bundle, what scores its rows, since when it is loaded, and what golden scores it gave."""
 
     bundle: Bundle
     engine: Engine
     loaded_at: datetime
+    golden_sha256: str
 
 
 def load_model(folder: Path, engine: EngineKind = "auto") -> Model:
@@ -35,10 +36,10 @@ def load_model(folder: Path, engine: EngineKind = "auto") -> Model:
         _check_description(bundle, text)
     golden = bundle.golden()
     with _refused_at(folder):
-        loaded = load_engine(text, engine, golden_rows=golden.rows)
+        loaded = load_engine(text, engine, golden_rows=golden.rows, tables=bundle.tables)
     with _refused_at(folder / GOLDEN):
-        check_golden(golden, loaded)
-    return Model(bundle, loaded, datetime.now(UTC))
+        golden_sha256 = check_golden(golden, loaded)
+    return Model(bundle, loaded, datetime.now(UTC), golden_sha256)
 
 
 @contextmanager

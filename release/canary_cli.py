@@ -1,6 +1,5 @@
 """`frontrow canary`."""
 
-
 from __future__ import annotations
 
 import math

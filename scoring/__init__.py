@@ -2,7 +2,7 @@
 
 from scoring.engine import Engine, EngineKind
 from scoring.errors import NotCompilableError, RowsError, StaleTablesError, VerificationError
-from scoring.loading import load_engine
+from scoring.loading import load_engine, tables_file
 from scoring.model_text import ModelText, ModelTextError, Tree, parse_model_text
 from scoring.reference import ReferenceEngine
 
@@ -19,4 +19,5 @@ __all__ = [
     "VerificationError",
     "load_engine",
     "parse_model_text",
+    "tables_file",
 ]

@@ -8,12 +8,15 @@ stays off: the same IEEE additions as LightGBM's, so the same doubles.
 # ruff: noqa: PLR0917
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types, uint8, uint32, uint64
 from numba.extending import intrinsic
+
+from scoring.kernel_cache import KernelCache
 
 LANES: Final = 8  # rows walked side by side, so that their loads overlap
 TILE: Final = 4  # blocks of rows that walk a tree one after the other, while its nodes are in the nearest cache
@@ -22,11 +25,11 @@ ZERO_THRESHOLD: Final = float(np.float32(1e-35))
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls; its machine code is kept where numba finds a place that it may write."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # there is no such place
-        return njit(nogil=True)(function)
+    """Compile a function that Python calls; its machine code is kept where there is a place for it."""
+    dispatcher = njit(nogil=True)(function)
+    with suppress(RuntimeError):  # there is none
+        dispatcher._cache = KernelCache(function)  # noqa: SLF001 as `cache=True` does, with numba's own
+    return dispatcher
 
 
 @intrinsic
@@ -280,17 +283,24 @@ def score_requests(  # type: ignore[no-untyped-def]
     lines,
     tables,
     table_offsets,
+    pairs,
+    pair_columns,
+    pair_lines,
+    pair_tables,
+    pair_offsets,
     item_masks,
     values,
     width,
     divisor,
     classes,
     mask,
+    narrowed,
     scores,
 ):
     """Scores of several requests' activities: context mask, item masks, lowest bits, leaf values, sums.
 
-    A negative item is left at what its neighbour scores. `classes` and `mask` are scratch memory of the call.
+    Where there are `pair_columns`, each candidate's own `pairs` narrow its item mask first. A negative item is left at
+    what its neighbour scores. `classes`, `mask` and `narrowed` (4, trees) are scratch memory of the call.
     """
     trees = item_masks.shape[1]
     shift = uint64(5) if width == 32 else uint64(6)
@@ -309,6 +319,17 @@ def score_requests(  # type: ignore[no-untyped-def]
             i2 = min(max(items[min(first + 2, end - 1)], 0), last_item)
             i3 = min(max(items[min(first + 3, end - 1)], 0), last_item)
             m0, m1, m2, m3 = item_masks[i0], item_masks[i1], item_masks[i2], item_masks[i3]
+            if pair_columns.size:
+                classify(pairs, first, 4, pair_lines, classes)
+                places = (i0, i1, i2, i3)
+                for lane in range(4):
+                    for tree in range(trees):
+                        narrowed[lane, tree] = item_masks[places[lane], tree]
+                    for index in range(pair_columns.size):
+                        row = uint64(pair_offsets[index]) + classes[pair_columns[index] * LANES + lane]
+                        for tree in range(trees):
+                            narrowed[lane, tree] &= pair_tables[row * uint64(trees) + uint64(tree)]
+                m0, m1, m2, m3 = narrowed[0], narrowed[1], narrowed[2], narrowed[3]
             s0 = s1 = s2 = s3 = 0.0
             for tree in range(trees):
                 base = uint64(tree) << shift

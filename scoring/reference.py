@@ -13,7 +13,7 @@ from scoring.errors import RowsError
 from scoring.model_text import ModelText, ModelTextError, parse_model_text
 
 _PARAMETERS: Final = b"num_threads=1 verbosity=-1"
-_FLOAT64, _ROW_MAJOR, _NORMAL_PREDICTION, _FIRST_TREE, _ALL_TREES = 1, 1, 0, 0, -1  # constants of c_api.h
+_FLOAT64, _ROW_MAJOR, _NORMAL, _CONTRIBUTIONS, _FIRST_TREE, _ALL_TREES = 1, 1, 0, 3, 0, -1  # constants of c_api.h
 
 
 class ReferenceEngine:
@@ -57,9 +57,21 @@ class ReferenceEngine:
 
     def score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         check_rows(rows, self.features)
-        scores = np.empty(rows.shape[0])
-        if not scores.size:
-            return scores
+        return self._predict(rows, _NORMAL, np.empty(rows.shape[0]))
+
+    def contributions(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each feature added to the raw score of each row, and last the mean: (n, features + 1).
+
+        A row's values add up to its raw score, up to rounding: that is the score of a ranking objective. TreeSHAP
+        (Lundberg et al., "From local explanations to global understanding", Nature Machine Intelligence 2, 2020).
+        Raises `RowsError` like `score`.
+        """
+        check_rows(rows, self.features)
+        return self._predict(rows, _CONTRIBUTIONS, np.empty((rows.shape[0], self.features + 1)))
+
+    def _predict(self, rows: NDArray[np.float64], kind: int, out: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not out.size:
+            return out
         written = ctypes.c_int64()
         if self._library.LGBM_BoosterPredictForMat(
             self._booster,
@@ -68,15 +80,15 @@ class ReferenceEngine:
             rows.shape[0],
             rows.shape[1],
             _ROW_MAJOR,
-            _NORMAL_PREDICTION,
+            kind,
             _FIRST_TREE,
             _ALL_TREES,
             _PARAMETERS,
             ctypes.byref(written),
-            scores.ctypes.data,
+            out.ctypes.data,
         ):
             raise RuntimeError(f"LightGBM could not score {rows.shape[0]} rows: {_last_error(self._library)}")
-        return scores
+        return out
 
 
 def check_rows(rows: NDArray[np.float64], features: int) -> None:

@@ -1,24 +1,14 @@
-"""The compiled form of a model: flat read-only arrays, which can be written to a file and shared by memory mapping."""
+"""The compiled form of a model: flat read-only arrays, which `scoring.tables_file` keeps and shares."""
 
-import hashlib
-import json
-import mmap
-import os
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scoring.decisions import Line, draw_line, splits_by_feature
-from scoring.errors import NotCompilableError, StaleTablesError
+from scoring.errors import NotCompilableError
 from scoring.kernels import BLOCK, LANES, lay_out_nodes
 from scoring.model_text import ModelText
-
-FORMAT: Final = 1
-_MAGIC: Final = b"frontrow tables\n"
-_DIGEST_END: Final = len(_MAGIC) + 64 + 1
-_ALIGNMENT: Final = 64
 
 # Objectives whose `ConvertOutput` is the identity. The others have the reference engine.
 UNTRANSFORMED: Final = frozenset(
@@ -147,46 +137,3 @@ def frozen(tables: Tables) -> Tables:
     for array in tables:
         array.setflags(write=False)
     return tables
-
-
-# ---- the file: a magic line, the digest of all that follows it, a line of JSON, and the arrays ----
-
-
-def write_tables(path: Path, tables: Tables, *, sha256: str) -> None:
-    """Write tables of the model with that sha256 so that a reader finds either the whole file or none."""
-    body = bytearray()
-    arrays = []
-    for name, array in tables._asdict().items():
-        body.extend(bytes(-len(body) % _ALIGNMENT))
-        arrays.append({"name": name, "dtype": array.dtype.str, "length": array.size, "at": len(body)})
-        body.extend(array.tobytes())
-    header = json.dumps({"format": FORMAT, "model": sha256, "arrays": arrays}).encode()
-    header += b" " * (-(_DIGEST_END + len(header) + 1) % _ALIGNMENT) + b"\n"
-    digest = hashlib.sha256(header + body).hexdigest().encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(_MAGIC + digest + b"\n" + header + body)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def open_tables(path: Path, *, sha256: str) -> Tables:
-    """Map a file of tables. Raises `StaleTablesError` when it is not whole, of another format or of another model."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size <= _DIGEST_END:
-            raise StaleTablesError(f"{path.name} has {size} bytes, which is no file of tables")
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    digest = hashlib.sha256(memoryview(content)[_DIGEST_END:]).hexdigest().encode()
-    if content[:_DIGEST_END] != _MAGIC + digest + b"\n":
-        raise StaleTablesError(f"{path.name} is damaged: its {size} bytes do not have the digest it names")
-    start = content.find(b"\n", _DIGEST_END) + 1
-    facts = json.loads(content[_DIGEST_END:start])
-    for name, wanted in (("format", FORMAT), ("model", sha256)):
-        if facts[name] != wanted:
-            raise StaleTablesError(f"{path.name} has {name} {facts[name]} and {wanted} is wanted")
-    return Tables(**{
-        entry["name"]: np.frombuffer(content, dtype=entry["dtype"], count=entry["length"], offset=start + entry["at"])
-        for entry in facts["arrays"]
-    })  # fmt: skip

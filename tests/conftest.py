@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest_plugins = ["redis_server"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _current_event_loop() -> Iterator[None]:

@@ -14,7 +14,8 @@ MAY_IMPORT = {
     "registry": {"scoring"},
     "training": {"registry", "features", "scoring"},
     "release": {"registry"},
-    "app": {"batching", "registry", "features", "scoring"},
+    "monitoring": {"registry", "features", "scoring"},
+    "app": {"batching", "registry", "features", "monitoring", "scoring"},
     "benchmarks": {"batching", "features", "registry", "release", "scoring"},
 }
 STANDARD_LIBRARY_ONLY = {"batching"}

@@ -10,6 +10,10 @@ class StoreUnavailable(Exception):
     """The store did not do what was asked. Events may or may not be kept; sending them again is safe."""
 
 
+class StoreReadOnly(StoreUnavailable):
+    """The store is written by somebody else, here never. Sending it again is in vain."""
+
+
 class HistoryStore(Protocol):
     """Packed histories by visitor. Its waits are bounded, in the order of a second; a budget is the caller's to keep.
 

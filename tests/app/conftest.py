@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from app_models import write_models
+from history_models import write_history_models
 from served import serving
 
 from app.models import fetch_models, load_models
@@ -25,6 +26,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the bundles `control` and `treatment`."""
     folder = tmp_path_factory.mktemp("bundles")
     write_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def history_bundles(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the bundles `pairs` and `visitors`, whose models look at histories."""
+    folder = tmp_path_factory.mktemp("history_bundles")
+    write_history_models(folder, bundles / "catalog.parquet")
     return folder
 
 

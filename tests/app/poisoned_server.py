@@ -7,7 +7,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from app import models, server
+from app import launch, models, server
 from app.experiment import Variant
 from app.models import Served
 from app.settings import Settings
@@ -61,5 +61,5 @@ def _poisoned(served: Served) -> Served:
 
 
 if __name__ == "__main__":
-    with patch.object(server, "load_models", load_poisoned_models):
+    with patch.object(launch, "load_models", load_poisoned_models):
         server.serve({})

@@ -2,10 +2,26 @@
 
 from typing import Any
 
+import pyarrow as pa
 import schemathesis
+from hypothesis import strategies as st
 from schemathesis import Case, HookContext
 
 LEAST_TIMEOUT_MS = 10_000
+
+
+def arrow_stream(ids: list[str]) -> bytes:
+    sink = pa.BufferOutputStream()
+    batch = pa.record_batch({"id": pa.array(ids, pa.string())})
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128)
+streams = st.lists(ids, max_size=20, unique=True).map(arrow_stream)
+schemathesis.openapi.media_type("application/vnd.apache.arrow.stream", streams)
 
 
 @schemathesis.hook
@@ -17,7 +33,7 @@ def map_case(context: HookContext, case: Case[Any]) -> Case[Any]:
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return case
     body: Any = case.body
-    if isinstance(body, dict):
+    if isinstance(body, dict) and "candidates" in body:
         by_id = {one if isinstance(one, str) else one["id"]: one for one in body["candidates"]}
         body["candidates"] = list(by_id.values())
     timeout = case.headers.get("X-Request-Timeout-Ms")

@@ -8,9 +8,12 @@ import httpx
 import uvicorn
 from uvicorn.server import ServerState
 
+from app.models import fetch_models, load_models
 from app.protocol import HttpProtocol
 from app.routes import Application
 from app.service import Service
+from app.settings import Settings
+from features import HistoryStore
 
 
 @asynccontextmanager
@@ -42,3 +45,19 @@ async def serving(service: Service) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, store: HistoryStore | None = None
+) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+    """A service of these settings and a client of it; its histories are in `store`, if there is one."""
+    service = Service(settings, load_models(settings, fetch_models(settings)))
+    if store is not None:
+        service.visitors.store = store
+    await service.start()
+    try:
+        async with serving(service) as client:
+            yield service, client
+    finally:
+        await service.stop()

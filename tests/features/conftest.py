@@ -1,10 +1,8 @@
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from fake_store import Clock
-from redis_server import BINARY, RedisServer
 
 from features import Bounds, HistoryStore
 from features.stores.memory import MemoryStore
@@ -12,38 +10,6 @@ from features.stores.redis import RedisStore
 from features.stores.sqlite import SqliteStore
 
 STORES = ("memory", "sqlite", pytest.param("redis", marks=pytest.mark.real("redis")))
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if any("redis" in marker.args for marker in item.iter_markers("real")) and BINARY is None:
-        if os.environ.get("CI") and os.environ.get("REAL_PARTS") == "1":
-            pytest.fail("redis-server is not installed, and CI has to have it")
-        pytest.skip("redis-server is not installed")
-
-
-@pytest.fixture(scope="session")
-def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server for tests that leave it running; empty for each of them through `redis`."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def redis(shared_redis: RedisServer) -> RedisServer:
-    with shared_redis.client() as client:
-        client.flushall()
-        client.config_resetstat()
-    return shared_redis
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server for a test that pauses or kills it."""
-    server = RedisServer(tmp_path)
-    yield server
-    server.resume()
-    server.kill()
 
 
 @pytest.fixture

@@ -43,7 +43,9 @@ def test_activities_are_found_by_their_keys(catalog: Catalog) -> None:
 
 
 def test_two_activities_with_one_key_are_refused_by_name(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("features.catalog.activity_key", lambda activity: int(activity[1:]) // 2)
+    monkeypatch.setattr(
+        "features.catalog.activity_digest", lambda activity: (int(activity[1:]) // 2).to_bytes(8, "big")
+    )
     with pytest.raises(CatalogError, match="'A2' and 'A3' have one 64-bit digest"):
         catalog.find(keys("A1"))
 

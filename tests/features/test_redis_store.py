@@ -146,6 +146,6 @@ async def test_nobody_listening_is_said_without_a_word_of_the_password() -> None
 
 
 def test_a_url_of_something_else_is_refused_without_a_word_of_the_password() -> None:
-    with pytest.raises(StoreUnavailable, match="must start with redis://") as raised:
+    with pytest.raises(StoreUnavailable, match="must start with memory:") as raised:
         open_store("postgres://user:secret@host")
     assert "secret" not in str(raised.value)

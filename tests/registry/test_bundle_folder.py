@@ -10,7 +10,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from registry_models import EXAMPLE, FEATURES, ROWS, TRAINED_AT, describe, put, 
 from registry import BundleError, BundleExistsError, Feature, Golden, load_model, read_bundle
 from registry.bundle import MAX_FILE_BYTES, copy_bundle
 from registry.golden import decode_golden, encode_golden
+from scoring.compiled import CompiledEngine
 
 HOUSE = Path(__file__).parents[2]
 
@@ -406,3 +407,36 @@ def test_a_value_stands_in_a_row_as_the_model_learnt_it(feature: Feature, value:
 def test_a_value_of_another_type_is_refused(kind: Any, value: Any) -> None:
     with pytest.raises(ValueError, match=f"is a {kind} and"):
         Feature("f", "activity", kind).encode(value)
+
+
+# ---- compiled tables
+
+
+def test_a_written_bundle_has_the_tables_of_its_model_and_they_are_mapped(folder: Path) -> None:
+    bundle = read_bundle(folder)
+    assert bundle.tables == folder / "model.tables"
+    tables = cast("CompiledEngine", load_model(folder).engine).tables
+    assert not any(array.flags.owndata or array.flags.writeable for array in tables)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
+def test_tables_that_do_not_hold_are_made_anew(folder: Path, content: bytes) -> None:
+    scores = load_model(folder).engine.score(ROWS).tolist()
+    put(folder, "model.tables", content)
+    model = load_model(folder)
+    assert model.engine.name == "compiled"
+    assert model.engine.score(ROWS).tolist() == scores
+
+
+def test_a_bundle_without_tables_is_loaded_and_its_copy_has_them(folder: Path, tmp_path: Path) -> None:
+    files = {name: digest for name, digest in described(folder)["files"].items() if name != "model.tables"}
+    describe(folder, files=files)
+    (folder / "model.tables").unlink()
+    assert load_model(folder).engine.name == "compiled"
+    copy = copy_bundle(read_bundle(folder), tmp_path / "copy", source="x", alias=None)
+    assert copy.tables == tmp_path / "copy" / "model.tables"
+
+
+def test_a_model_for_the_reference_engine_alone_has_no_tables(tmp_path: Path, text: bytes) -> None:
+    poisson = text.replace(b"objective=lambdarank", b"objective=poisson")
+    assert write(tmp_path / "bundle", poisson).tables is None

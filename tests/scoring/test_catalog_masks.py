@@ -30,30 +30,39 @@ def whole_rows(
     return np.array(rows).reshape(-1, FEATURES)
 
 
-def score(catalog: Catalog, contexts: np.ndarray, requests: list[list[int]], own: np.ndarray) -> np.ndarray:
+def score(
+    catalog: Catalog,
+    contexts: np.ndarray,
+    requests: list[list[int]],
+    own: np.ndarray,
+    pairs: np.ndarray | None = None,
+) -> np.ndarray:
     offsets = np.concatenate([[0], np.cumsum([len(items) for items in requests], dtype=np.int64)]).astype(np.int64)
     items = np.array([item for items in requests for item in items], dtype=np.int64)
-    return catalog.score(contexts, offsets, items, own)
+    return catalog.score(contexts, offsets, items, own, pairs)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32),
     leaves=st.sampled_from([1, 2, 8, 31, 32, 33, 63, 64, 65, 120]),
-    context=st.lists(st.booleans(), min_size=FEATURES, max_size=FEATURES),
+    sides=st.lists(st.sampled_from(["context", "pair", "activity"]), min_size=FEATURES, max_size=FEATURES),
     requests=st.lists(st.lists(st.integers(-12, 299), max_size=30), max_size=5),
 )
 def test_candidates_of_several_requests_score_as_their_whole_rows_do(
-    seed: int, leaves: int, context: list[bool], requests: list[list[int]]
+    seed: int, leaves: int, sides: list[str], requests: list[list[int]]
 ) -> None:
     engine = engine_of(seed, leaves)
-    values = adversarial_rows(engine.model, 400)
+    values = adversarial_rows(engine.model, 600)
     activities, own, contexts = values[:300].copy(), values[300:312].copy(), values[320 : 320 + len(requests)].copy()
-    mask = np.array(context)
-    catalog = load_catalog(engine, activities, mask)
-    rows = whole_rows(activities, mask, contexts, requests, own)
+    context, pair = np.array(sides) == "context", np.array(sides) == "pair"
+    catalog = load_catalog(engine, activities, context, pair)
+    rows = whole_rows(activities, context, contexts, requests, own)
+    pairs = values[400 : 400 + len(rows), pair].copy()
+    items = np.array([item for items in requests for item in items], dtype=np.int64)
+    rows[:, pair] = np.where(items[:, None] >= 0, pairs, rows[:, pair])
     expected = ReferenceEngine(engine.model).score(rows)
-    assert score(catalog, contexts, requests, own).tobytes() == expected.tobytes()
+    assert score(catalog, contexts, requests, own, pairs).tobytes() == expected.tobytes()
 
 
 def test_masks_take_four_bytes_a_tree_up_to_32_leaves_and_eight_up_to_64() -> None:
@@ -118,3 +127,14 @@ def test_requests_out_of_range_are_refused_before_anything_is_scored(
     catalog = load_catalog(chosen, np.zeros((10, FEATURES)), np.zeros(FEATURES, np.bool_))
     with pytest.raises(RowsError, match=words):
         catalog.score(np.zeros((1, FEATURES)), np.array(offsets), np.array(items), NONE_OF_THEIR_OWN)
+
+
+@pytest.mark.parametrize("engine_name", ["compiled", "reference"])
+def test_pairs_of_another_shape_are_refused_before_anything_is_scored(engine_name: str) -> None:
+    engine = engine_of(8, 20)
+    chosen = engine if engine_name == "compiled" else ReferenceEngine(engine.model)
+    pair = np.arange(FEATURES) < 2
+    catalog = load_catalog(chosen, np.zeros((10, FEATURES)), np.zeros(FEATURES, np.bool_), pair)
+    for pairs in (None, np.zeros((2, 2)), np.zeros((1, 1)), np.zeros((1, 2), np.float32)):
+        with pytest.raises(RowsError, match=r"allowed is float64 of \(1, 2\)"):
+            score(catalog, np.zeros((1, FEATURES)), [[3]], NONE_OF_THEIR_OWN, pairs)

@@ -163,6 +163,37 @@ print("sound")
     assert child.stdout.strip() == "sound", child.stderr
 
 
+def sound_in_a_child(folder: Path, before: str = "") -> list[str]:
+    """Run a kernel with `NUMBA_CACHE_DIR` there: its answer, and how often its machine code was found and was not."""
+    program = (
+        f"{before}\nimport numpy as np; from scoring.kernels import offsets_are_sound as sound;"
+        "answer = sound(np.array([0, 3]), 3); hits, misses = sound.stats.cache_hits, sound.stats.cache_misses;"
+        "print(answer, sum(hits.values()), sum(misses.values()))"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
+    child = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, timeout=100, check=True
+    )
+    return child.stdout.decode().split()
+
+
+def test_machine_code_is_kept_in_a_folder_of_the_processor_and_found_there(tmp_path: Path) -> None:
+    assert sound_in_a_child(tmp_path) == ["True", "0", "1"]
+    (processor,) = tmp_path.iterdir()
+    assert sound_in_a_child(tmp_path) == ["True", "1", "0"]
+    processor.rename(tmp_path / "another")
+    assert sound_in_a_child(tmp_path) == ["True", "0", "1"]
+
+
+def test_a_folder_that_was_filled_need_not_be_writable(tmp_path: Path) -> None:
+    no_writing = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    assert sound_in_a_child(tmp_path) == ["True", "0", "1"]
+    assert sound_in_a_child(tmp_path, no_writing) == ["True", "1", "0"]
+    for file in tmp_path.rglob("*.nbi"):
+        file.unlink()
+    assert sound_in_a_child(tmp_path, no_writing) == ["True", "0", "1"]
+
+
 def test_kernels_compile_also_where_their_machine_code_can_be_kept_nowhere() -> None:
     program = (
         "import numpy as np; from scoring.kernels import offsets_are_sound as sound;"

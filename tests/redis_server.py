@@ -1,16 +1,22 @@
-"""Real Redis servers for tests, without persistence, on free ports; and what can stand between one and its client."""
+"""Real Redis servers for tests, without persistence, on free ports; and what can stand between one and its client.
+
+A pytest plugin: `redis` is a server that is empty, `own_redis` one that a test may pause or kill. Tests that are marked
+`real("redis")` are skipped where there is none, and fail in CI.
+"""
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 BINARY = shutil.which("redis-server")
@@ -72,10 +78,11 @@ async def tcp_server(handle: Callable[[asyncio.StreamReader, asyncio.StreamWrite
 
 
 class SlowProxy:
-    """Passes bytes between a client and a Redis server; the answers are `delay_seconds` late."""
+    """Passes bytes between a client and a Redis server; answers are `delay_seconds` late, or are `garbage`."""
 
     def __init__(self, server: RedisServer) -> None:
         self.delay_seconds = 0.0
+        self.garbage: bytes | None = None
         self.answered = asyncio.Event()  # the server has, and the answer is on its way
         self._port = server.port
 
@@ -91,6 +98,38 @@ class SlowProxy:
             if late:
                 self.answered.set()
                 await asyncio.sleep(self.delay_seconds)
-            sink.write(data)
+            sink.write(data if self.garbage is None or not late else self.garbage)
             await sink.drain()
         sink.close()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if any("redis" in marker.args for marker in item.iter_markers("real")) and BINARY is None:
+        if os.environ.get("CI") and os.environ.get("REAL_PARTS") == "1":
+            pytest.fail("redis-server is not installed, and CI has to have it")
+        pytest.skip("redis-server is not installed")
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server for tests that leave it running; empty for each of them through `redis`."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis(shared_redis: RedisServer) -> RedisServer:
+    with shared_redis.client() as client:
+        client.flushall()
+        client.config_resetstat()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server for a test that pauses or kills it."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.resume()
+    server.kill()

@@ -1,0 +1,82 @@
+"""The activity catalog, taken anew while rankings go on: a file that is looked at, and what follows when it changed."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import structlog
+
+log = structlog.get_logger("frontrow.catalog")
+
+T = TypeVar("T")
+
+
+class Version(NamedTuple):
+    """What tells one version of a file from another."""
+
+    modified_ns: int
+    bytes: int
+    inode: int
+
+
+def version_of(path: Path) -> Version | None:
+    """The version that is there now; None when none can be read."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Version(found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+class CatalogWatch(Generic[T]):
+    """Looks at a file every `seconds`; `load` prepares a new version, in a thread, and `use` takes it, on the loop.
+
+    A version that cannot be loaded is refused once, and what was used before stays in use. `seen` is the version that
+    is in use at the start; `refused` is called for each refusal.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        seconds: float,
+        seen: Version | None,
+        load: Callable[[], T],
+        use: Callable[[T], None],
+        refused: Callable[[], None],
+    ) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._seen = seen
+        self._load = load
+        self._use = use
+        self._refused = refused
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def look(self) -> None:
+        """Take the file into use if it changed since the last look."""
+        found = await asyncio.to_thread(version_of, self._path)
+        if found == self._seen:
+            return
+        self._seen = found
+        try:
+            self._use(await asyncio.to_thread(self._load))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a snapshot, the one before it serves on
+            self._refused()
+            log.error("the catalog is not taken", path=str(self._path), reason=str(error) or repr(error))  # noqa: TRY400
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self.look()

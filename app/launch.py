@@ -1,0 +1,104 @@
+"""From settings to an application, models first. It takes most of the memory; a parent of workers imports none of
+it."""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from app.experiment import Variant
+from app.logs import configure_logs
+from app.models import fetch_models, load_models, warm_up
+from app.processing import ProcessingError
+from app.schemas import ShapeError
+from app.settings import Settings, SettingsError, Unusable, read_settings
+from features import CatalogError
+from monitoring.errors import ProfileError
+from registry import BundleError, Fetched, RegistryUnavailable
+
+log = structlog.get_logger("frontrow")
+
+# What a parent tells its workers: which bundles were resolved and verified, so that all of them serve the same, and a
+# folder for what they hold in common.
+WORKER_BUNDLES = "WORKER_BUNDLES"
+WORKER_FOLDER = "WORKER_FOLDER"
+
+
+def make_application(settings: Settings) -> tuple[Any, str]:
+    """The application of a process that serves alone, and a body that works, for people to copy. Raises `Unusable`."""
+    service = _make_service(settings, _fetch(settings))
+    return _application(service), json.dumps(service.example())
+
+
+def worker_application() -> Any:
+    """The application of one worker process."""
+    settings = read_settings()
+    configure_logs(settings.log_level)
+    bundles = msgspec.json.decode(
+        os.environ[WORKER_BUNDLES], type=dict[Variant, Fetched], dec_hook=lambda kind, value: kind(value)
+    )
+    return _application(_make_service(settings, bundles, shared=Path(os.environ[WORKER_FOLDER])))
+
+
+def rehearse(answer: Connection) -> None:
+    """Make, in a process of its own, what workers will make.
+
+    Sends what they are told and a body that works, as two texts; or the `Unusable` or `SettingsError` that it met.
+    """
+    settings = read_settings()
+    configure_logs(settings.log_level)
+    try:
+        fetched = _fetch(settings)
+        service = _make_service(settings, fetched)
+        _check_shared_store(settings, service)
+        answer.send((msgspec.json.encode(fetched, enc_hook=str).decode(), json.dumps(service.example())))
+    except (SettingsError, Unusable) as error:
+        answer.send(error)
+
+
+def _fetch(settings: Settings) -> dict[Variant, Fetched]:
+    """Ask for the models; what the service is made of is imported and warmed up meanwhile, since both take seconds."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(fetch_models, settings)
+        for module in ("app.routes", "scoring.compiled"):
+            importlib.import_module(module)
+        if not pending.done():
+            warm_up(settings)
+        try:
+            return pending.result()
+        except (RegistryUnavailable, BundleError) as error:
+            raise Unusable(str(error)) from error
+
+
+def _make_service(settings: Settings, fetched: Mapping[Variant, Fetched], *, shared: Path | None = None) -> Any:
+    from app.service import Service  # noqa: PLC0415 numba comes with it, which `_fetch` imports while it waits
+
+    try:
+        return Service(settings, load_models(settings, fetched), shared=shared)
+    except (BundleError, CatalogError, ProcessingError, ProfileError, ShapeError) as error:
+        raise Unusable(str(error)) from error
+
+
+def _application(service: Any) -> Any:
+    from app.routes import Application  # noqa: PLC0415 see `_make_service`
+
+    return Application(service)
+
+
+def _check_shared_store(settings: Settings, service: Any) -> None:
+    """Refuse histories that one worker keeps and the others do not know of. Raises `SettingsError`."""
+    if settings.feature_store != "memory:":
+        return
+    if service.uses_histories:
+        raise SettingsError(
+            f"FRONTROW_FEATURE_STORE: memory: is for one process, and FRONTROW_WORKERS is {settings.workers}; "
+            "sqlite:histories.db or redis://host:6379/0 is for several"
+        )
+    log.warning("each worker keeps events to itself", store=settings.feature_store, workers=settings.workers)

@@ -1,0 +1,159 @@
+"""What is kept of the traffic for those who look at it later: drift, rankings, exposures and feedback."""
+
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.columns import Columns
+from app.experiment import Assignment, Experiment, Variant
+from app.metrics import Metrics
+from app.models import Served
+from app.ranking import Ranking, Scorer, Scores, Work
+from app.rows import Rows
+from app.settings import Settings, SettingsError
+from app.shadow import Shadow
+from batching import Batcher
+from features import Event
+from features.events import visitor_key
+from monitoring.drift import Drift, DriftReading, Watch
+from monitoring.exposures import EXPOSURES, FEEDBACK, Exposures, feedback
+from monitoring.journal import Journal
+from monitoring.profile import read_profile
+from monitoring.ranking_log import KIND as RANKINGS
+from monitoring.ranking_log import LoggedCandidate, RankingEntry, pack
+
+Floats = NDArray[np.float64]
+
+LOGS = (RANKINGS, EXPOSURES, FEEDBACK)
+
+
+class Onlooker:
+    """Sees scores, answers and events.
+
+    Raises `ProfileError` for a model with another one's profile, and `SettingsError` for a folder of logs that cannot
+    be written to.
+    """
+
+    def __init__(
+        self, settings: Settings, served: Mapping[Variant, Served], experiment: Experiment, metrics: Metrics
+    ) -> None:
+        self._metrics = metrics
+        self._experiment = experiment
+        self._share = settings.ranking_log_share
+        self._shadow_share = settings.shadow_share if len(served) > 1 else 0.0
+        self._timeout_seconds = settings.request_timeout_ms / 1e3
+        self._shadow: Shadow | None = None
+        self._scorers: dict[Variant, Scorer] = {}
+        self._drifts = {}
+        for variant, one in served.items():
+            bundle = one.model.bundle
+            if (profile := read_profile(bundle)) is not None:
+                name, seconds = f"{bundle.name}/{bundle.version}", settings.drift_window_seconds
+                self._drifts[variant] = Drift(profile, name, window_seconds=seconds, now=time.time())
+        self._watches: dict[Variant, Watch[Rows]] = {}
+        self._journals = {} if settings.log_folder is None else _journals(settings.log_folder, settings.log_folder_mb)
+        self._exposures = Exposures(
+            self._journals.get(EXPOSURES), experiment.name, treatment_share=experiment.treatment_share
+        )
+
+    def start(self, scorers: Mapping[Variant, Scorer], batcher: Batcher[Work, Scores]) -> None:
+        """Begin to look."""
+        for journal in self._journals.values():
+            journal.start()
+        for variant, scorer in scorers.items():
+            self.watch(variant, scorer)
+        if self._shadow_share:
+            share, timeout_seconds = self._shadow_share, self._timeout_seconds
+            self._shadow = Shadow(batcher, self._metrics.traffic, share=share, timeout_seconds=timeout_seconds)
+
+    def watch(self, variant: Variant, scorer: Scorer) -> None:
+        """Look at what this scorer scores from now on, and no more at the one before it."""
+        self._scorers[variant] = scorer
+        if variant in self._drifts:
+            scorer.watch = self._watches[variant] = Watch(self._drifts[variant], scorer.picked)
+
+    def stop(self) -> None:
+        """Write what waits to be written."""
+        for journal in self._journals.values():
+            journal.close()
+
+    def answered(self, request_id: str, assignment: Assignment, work: Work, ranking: Ranking, scores: Floats) -> None:
+        """Take in an answer, once it is sent; `scores` are those of the work's candidates, in their order."""
+        lookup, candidates = work.lookup, work.candidates
+        bundle = ranking.model.bundle
+        now = time.time_ns() // 1_000_000
+        model = f"{bundle.name}/{bundle.version}"
+        if self._experiment.has_treatment:
+            self._exposures.saw(lookup.visitor, *assignment, model, now)
+        if self._shadow is not None:
+            other: Variant = "control" if assignment.variant == "treatment" else "treatment"
+            self._shadow.follow(other, self._scorers[other], work, scores)
+        if RANKINGS not in self._journals or random.random() >= self._share:  # noqa: S311 a sample, not a secret
+            return
+        visitor = lookup.found
+        entry = RankingEntry(
+            request_id=request_id,
+            moment=now if visitor is None else visitor.moment,
+            experiment=self._experiment.name,
+            variant=assignment.variant,
+            reason=assignment.reason,
+            model=model,
+            sha256=bundle.sha256,
+            candidates=_listed(candidates) if type(candidates) is Columns else candidates,
+            scores=scores.tolist(),
+            ranking=[one.id for one in ranking.activities],
+            context=work.context,
+            unit=None if lookup.visitor is None else visitor_key(lookup.visitor).hex(),
+            history=b"" if visitor is None else pack(visitor.history),
+            degraded=lookup.degraded,
+        )
+        self._journals[RANKINGS].offer(entry, parts=len(candidates))
+
+    def told(self, events: Sequence[Event]) -> None:
+        """Take in events that were kept."""
+        if FEEDBACK in self._journals:
+            for one in feedback(events):
+                self._journals[FEEDBACK].offer(one)
+
+    def each_second(self) -> None:
+        now = time.time()
+        for variant, watch in self._watches.items():
+            if watch.each_second(now):
+                self._metrics.traffic.drifts(variant, watch.drift.reading())
+        for kind, journal in self._journals.items():
+            self._metrics.traffic.wrote(kind, journal.stats())
+        self._metrics.traffic.srm_alarm.set(self._exposures.ratio().alarm)
+
+    def drift(self) -> dict[str, DriftReading]:
+        """What drifts, by variant; a variant whose model has no profile is left out."""
+        return {variant: drift.reading() for variant, drift in self._drifts.items()}
+
+
+def _journals(folder: Path, limit_mb: int) -> dict[str, Journal]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"{folder} cannot be written to")
+    except OSError as error:
+        raise SettingsError(f"FRONTROW_LOG_FOLDER: {error}") from error
+    return {kind: Journal(folder, kind, max_bytes=limit_mb * 2**20) for kind in LOGS}
+
+
+def _listed(columns: Columns) -> list[str | LoggedCandidate]:
+    """Candidates that came in columns, one by one."""
+    listed: list[str | LoggedCandidate] = list(columns.ids)
+    for place in columns.bringing():
+        given: dict[str, Any] = {
+            name: float(values[place]) for name, values in columns.numbers.items() if not np.isnan(values[place])
+        }
+        for name, texts in columns.texts.items():
+            if not texts.missing[place]:
+                given[name] = texts.values[texts.places[place]]
+        listed[place] = LoggedCandidate(columns.ids[place], given)
+    return listed

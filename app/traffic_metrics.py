@@ -1,0 +1,86 @@
+"""What Prometheus can scrape of the traffic itself: whether it drifts, is split as it should be, and is logged."""
+
+import math
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from monitoring.drift import LEVELS, DriftReading
+from monitoring.exposures import EXPOSURES, FEEDBACK
+from monitoring.journal import Stats
+from monitoring.order import Agreement
+from monitoring.profile import SCORE
+from monitoring.ranking_log import KIND as RANKINGS
+
+LOG_NAMES = {RANKINGS: "ranking", EXPOSURES: "exposure", FEEDBACK: "feedback"}
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+
+class TrafficMetrics:
+    """Series of drift exist once a window was judged. Of several processes the one that is worst off counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.feature_psi = self._gauge(
+            "frontrow_feature_drift_psi",
+            "How far a feature of the last window is from training: population stability index.",
+            ["variant", "feature"],
+        )
+        self.feature_alarm = self._gauge(
+            "frontrow_feature_drift_alarm",
+            "0, or 1 (warn) or 2 (page) once three windows were further from training than chance explains.",
+            ["variant", "feature"],
+        )
+        self.score_psi = self._gauge("frontrow_score_drift_psi", "The same index of the model's scores.", ["variant"])
+        self.score_alarm = self._gauge("frontrow_score_drift_alarm", "The same alarm for its scores.", ["variant"])
+        self.srm_alarm = self._gauge(
+            "frontrow_srm_alarm", "1 while today's visitors are not split between the variants as they should be.", []
+        )
+        self.shadow_turned = self._histogram(
+            "frontrow_shadow_pairs_turned",
+            "Share of pairs of candidates that the model in the shadow ranks the other way round.",
+        )
+        self.shadow_overlap = self._histogram(
+            "frontrow_shadow_top_overlap", "Share of the first ten places that both models give to the same candidates."
+        )
+        self.shadow_refused = Counter(
+            "frontrow_shadow_refused", "Rankings that the shadow could not follow.", registry=registry
+        )
+        self._written = {kind: self._counter(name, "written", "Lines written") for kind, name in LOG_NAMES.items()}
+        self._dropped = {
+            kind: self._counter(name, "dropped", "Lines lost, since too many waited or the disk refused them")
+            for kind, name in LOG_NAMES.items()
+        }
+        self._counted = dict.fromkeys(LOG_NAMES, (0, 0))
+
+    def drifts(self, variant: str, reading: DriftReading) -> None:
+        """Take in a window that was judged."""
+        for one in reading.distributions:
+            psi, alarm = (
+                (self.score_psi.labels(variant), self.score_alarm.labels(variant))
+                if one.name == SCORE
+                else (self.feature_psi.labels(variant, one.name), self.feature_alarm.labels(variant, one.name))
+            )
+            psi.set(one.psi or 0.0)
+            alarm.set(LEVELS.index(one.level))
+
+    def wrote(self, kind: str, stats: Stats) -> None:
+        """Take in what became of a log's lines since the start."""
+        written, dropped = self._counted[kind]
+        self._written[kind].inc(stats.written - written)
+        self._dropped[kind].inc(stats.dropped - dropped)
+        self._counted[kind] = (stats.written, stats.dropped)
+
+    def agrees(self, found: Agreement) -> None:
+        """Take in how alike the two models ranked a request; tau is not known where a model sees no difference."""
+        if not math.isnan(found.tau):
+            self.shadow_turned.observe((1 - found.tau) / 2)
+        self.shadow_overlap.observe(found.overlap)
+
+    def _histogram(self, name: str, says: str) -> Histogram:
+        return Histogram(name, says, buckets=SHARES, registry=self._registry)
+
+    def _gauge(self, name: str, says: str, labels: list[str]) -> Gauge:
+        return Gauge(name, says, labels, registry=self._registry, multiprocess_mode="livemax")
+
+    def _counter(self, log: str, outcome: str, says: str) -> Counter:
+        return Counter(f"frontrow_{log}_log_{outcome}", f"{says} ({log} log).", registry=self._registry)
