@@ -151,9 +151,14 @@ def _number_array(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
 
 
 def _values(column: pa.Array) -> NDArray[Any]:
-    """A column of numbers or booleans that has no nulls."""
-    values: NDArray[Any] = np.from_dlpack(column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column)
-    return values
+    """A copy of a column of numbers or booleans; what stands in the place of a null is anything."""
+    content = column.buffers()[1] or pa.py_buffer(b"")
+    bare = pa.Array.from_buffers(column.type, len(column), [None, content], offset=column.offset)
+    return np.from_dlpack(bare.cast(pa.int8()) if pa.types.is_boolean(bare.type) else bare).copy()
+
+
+def _missing(column: pa.Array) -> NDArray[np.bool_]:
+    return _values(column.is_null()).astype(np.bool_) if column.null_count else np.zeros(len(column), np.bool_)
 
 
 # ---- the stream ----
@@ -251,7 +256,8 @@ def _fits(column: pa.DataType, kind: FieldType | str) -> bool:
 
 
 def _numbers(column: pa.Array, field: Field, faults: list[Fault]) -> Floats:
-    given = _values(column.fill_null(False if field.type == "boolean" else 0))
+    given = _values(column)
+    given[_missing(column)] = 0
     values: Floats = given.astype(np.float64)
     finite = np.isfinite(values)
     _note(faults, field.name, ~finite, "is not a finite number")
@@ -260,8 +266,7 @@ def _numbers(column: pa.Array, field: Field, faults: list[Fault]) -> Floats:
         exact = given if given.dtype.kind in "iu" else values
         beyond = (exact < -SAFE_INTEGER) | (exact > SAFE_INTEGER)
         _note(faults, field.name, finite & beyond, f"at most {SAFE_INTEGER} from zero is allowed")
-    if column.null_count:
-        values[_values(column.is_null()) == 1] = np.nan
+    values[_missing(column)] = np.nan
     return values
 
 
@@ -269,7 +274,9 @@ def _texts(column: pa.Array, name: str, longest: int, faults: list[Fault]) -> Te
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     values: list[str | None] = column.dictionary.to_pylist()
-    texts = Texts(_values(column.indices.cast(pa.int64()).fill_null(-1)), values)
+    places = _values(column.indices.cast(pa.int64()))
+    places[_missing(column.indices)] = -1
+    texts = Texts(places, values)
     too_long = np.array([*(text is not None and len(text) > longest for text in values), False])
     if too_long.any():
         _note(faults, name, too_long[texts.places], f"at most {longest} characters are allowed")

@@ -1,5 +1,7 @@
-"""From settings to an application, models first. It takes most of the memory; a parent of workers imports none of
-it."""
+"""From settings to an application, models first.
+
+It takes most of the memory, so a parent of workers imports none of it.
+"""
 
 import importlib
 import json

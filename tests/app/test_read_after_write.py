@@ -122,5 +122,7 @@ def test_each_event_is_seen_by_the_next_ranking(
     with serving(counting, "--workers", str(workers), **settings) as service:
         scores = scores_of_counts(counting / "control")
         seen = asyncio.run(send_pairs(service.url, scores, service.pid, workers))
+        service.terminate()  # the workers, too
+        service.wait()
     print(f"{store}, {workers} processes: {seen} of {PAIRS}")
     assert seen == PAIRS
