@@ -1,14 +1,18 @@
 """The process: what it says, when it refuses to start, and how it ends."""
 
 import json
+import os
+import re
 import shutil
+import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from processes import Process, serving
+from processes import START_SECONDS, Process, serving
 from prometheus_client.parser import text_string_to_metric_families
 
 BODY = {"candidates": ["A1", "A2"]}
@@ -82,6 +86,53 @@ def test_several_workers_are_counted_as_one_service(bundles: Path) -> None:
         assert {(s.labels["variant"], s.value) for s in info} == {("control", 1.0), ("treatment", 1.0)}
         process.terminate()
         assert process.wait() == 0, process.output
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def mapped(pid: int) -> str:
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    give_up_at = time.monotonic() + START_SECONDS
+    while not condition():
+        assert time.monotonic() < give_up_at, what
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="what a process maps is read from /proc")
+def test_workers_hold_tables_and_activities_in_common_and_their_parent_holds_neither(bundles: Path) -> None:
+    with serving(bundles, "--workers", "2") as process:
+        maps = {pid: mapped(pid) for pid in children(process.pid) if "llvmlite" in mapped(pid)}
+        assert len(maps) == 2
+        for name in (r"\S+/control/model\.tables", r"\S+/treatment/model\.tables", r"\S+\.npy"):
+            files = [set(re.findall(name, text)) for text in maps.values()]
+            assert files[0] == files[1] != set(), name
+        assert not {"llvmlite", "pyarrow", "numpy"} & set(mapped(process.pid).replace("/", " ").split())
+        folder = Path(next(iter(re.findall(r"\S+\.npy", next(iter(maps.values())))))).parent
+        process.terminate()
+        assert process.wait() == 0, process.output
+        assert not folder.exists()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="workers are found in /proc")
+def test_a_worker_that_was_killed_is_replaced_and_says_no_more_that_it_is_ready(bundles: Path) -> None:
+    def value(name: str) -> float:
+        text = httpx.get(f"{process.url}/metrics", headers={"Connection": "close"}).text
+        return max(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+    with serving(bundles, "--workers", "2") as process:
+        assert value("frontrow_ready") == 1
+        assert value("frontrow_queue_rows") == 0
+        before = [pid for pid in children(process.pid) if "llvmlite" in mapped(pid)]
+        (gauges,) = {Path(file) for file in re.findall(rf"\S+/gauge_livemin_{before[0]}\.db", mapped(before[0]))}
+        os.kill(before[0], signal.SIGKILL)
+        wait_for(lambda: not gauges.exists(), "the gauges of a killed worker are still there")
+        wait_for(lambda: len(list(gauges.parent.glob("gauge_livemin_*.db"))) == 2, "nobody took its place")
+        wait_for(lambda: value("frontrow_ready") == 1, "its successor is not ready")
 
 
 @pytest.mark.parametrize(
