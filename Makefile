@@ -15,7 +15,7 @@ run: .frontrow/demo/models  ## train the demo models if there are none, then ser
 	touch $@
 
 test: .venv/development lint  ## everything that needs no server outside Python
-	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/image --ignore tests/pipeline
+	$(BIN)/pytest -n 2 --dist loadgroup -o faulthandler_timeout=420 --ignore tests/image --ignore tests/pipeline
 
 image: .frontrow/demo/models  ## the image of this work tree with champion and challenger
 	rm -rf build/model

@@ -5,7 +5,10 @@ It takes most of the memory, so a parent of workers imports none of it.
 
 import importlib
 import json
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -41,12 +44,22 @@ def make_application(settings: Settings) -> tuple[Any, str]:
 
 def worker_application() -> Any:
     """The application of one worker process."""
+    threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
     settings = read_settings()
     configure_logs(settings.log_level)
     bundles = msgspec.json.decode(
         os.environ[WORKER_BUNDLES], type=dict[Variant, Fetched], dec_hook=lambda kind, value: kind(value)
     )
     return _application(_make_service(settings, bundles, shared=Path(os.environ[WORKER_FOLDER])))
+
+
+def _leave_with_parent() -> None:
+    """A worker whose parent was killed would keep the port, and nobody would replace it or tell it to end."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    log.error("the parent of the workers is gone, so this worker ends", parent=parent.pid)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def rehearse(answer: Connection) -> None:

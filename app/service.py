@@ -118,6 +118,7 @@ class Service:
         }
         self.onlooker.start(scorers, self.batcher)
         self._offered_rows: dict[str, int] = dict.fromkeys(self.served, 0)
+        self._refresh_gauges()  # a scrape that comes within the first second finds them too
         self.heartbeat.start()
         self.metrics.runs(self.code_version)
         stats = self.batcher.stats().lanes

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HOUSE = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # so that its workers can be killed with it
         )
         self.output = ""
         self.url = ""
@@ -45,15 +46,17 @@ class Process:
         self._process.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float = START_SECONDS) -> int:
-        """The exit code."""
+        """The exit code, when nobody holds its output any more: a worker that outlived it would."""
         code = self._process.wait(seconds)
         self._reader.join(seconds)
+        assert not self._reader.is_alive(), f"something of it is still running:\n{self.output}"
         assert self._process.stdout is not None
         self._process.stdout.close()
         return code
 
     def kill(self) -> None:
-        self._process.kill()
+        with suppress(ProcessLookupError):  # it and its workers are gone already
+            os.killpg(self.pid, signal.SIGKILL)
         self.wait()
 
     def _read(self) -> None:

@@ -135,6 +135,13 @@ def test_a_worker_that_was_killed_is_replaced_and_says_no_more_that_it_is_ready(
         wait_for(lambda: value("frontrow_ready") == 1, "its successor is not ready")
 
 
+def test_workers_end_when_their_parent_was_killed(bundles: Path) -> None:
+    with serving(bundles, "--workers", "2") as process:
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL  # and with it everything that could still write to its output
+    assert process.output.count("this worker ends") == 2
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("FRONTROW_TREATMENT_SHARE", "2"), ("FRONTROW_WORKERZ", "2"), ("FRONTROW_PORT", "x")]
 )
