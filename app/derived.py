@@ -1,9 +1,11 @@
 """What a visitor did lately, as columns of a model's rows."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.rows import Rows
 from app.schemas import candidate_ids
@@ -39,29 +41,48 @@ class DerivedColumns:
     """
 
     def __init__(self, features: Sequence[Feature], catalog: Catalog) -> None:
-        named = [(column, feature) for column, feature in enumerate(features) if feature.role == "derived"]
-        named.sort(key=lambda one: DERIVED_BY_NAME[one[1].name].role == "activity")  # stable: columns keep their order
-        self._features = DerivedFeatures({feature.name: feature.categories for _, feature in named}, catalog)
-        self._columns = [column for column, _ in named]
-        self._shared = sum(DERIVED_BY_NAME[feature.name].role == "context" for _, feature in named)
+        named = {
+            feature.name: (column, feature) for column, feature in enumerate(features) if feature.role == "derived"
+        }
+        self._features = DerivedFeatures({name: feature.categories for name, (_, feature) in named.items()}, catalog)
+        self._context_columns, self._pair_columns = (
+            [column for name, (column, _) in named.items() if DERIVED_BY_NAME[name].role == role]
+            for role in ("context", "activity")
+        )
         self._index, self._stranger = catalog.rows, len(catalog)
         self.context = np.zeros(len(features), np.bool_)
-        self.context[self._columns[: self._shared]] = True
+        self.context[self._context_columns] = True
         self.pairs = np.zeros(len(features), np.bool_)
-        self.pairs[self._columns[self._shared :]] = True
+        self.pairs[self._pair_columns] = True
 
-    def fill(self, rows: Rows, candidates: Sequence[Any], visitor: Visitor) -> Rows:
-        """The rows of these candidates with the visitor in them; the rows that are given stay as they are."""
-        places = self._places(candidates) if len(rows.own) else rows.items
-        values = self._features.values(visitor.history, visitor.moment, np.array(places, dtype=np.intp))
+    def fill(self, batch: Sequence[tuple[Rows, Sequence[Any], Visitor]]) -> list[Rows]:
+        """The rows of these candidates with their visitors in them; the rows that are given stay as they are."""
+        places: list[int] = []
+        for rows, candidates, _ in batch:
+            places += self._places(candidates) if len(rows.own) else rows.items
+        counts = [len(rows.items) for rows, _, _ in batch]
+        contexts, pairs = self._features.of_batch(
+            [visitor.history for _, _, visitor in batch],
+            [visitor.moment for _, _, visitor in batch],
+            np.array(places, dtype=np.intp),
+            counts,
+        )
+        ends = accumulate(counts)
+        return [
+            self._filled(rows, context, pairs[end - count : end])
+            for (rows, _, _), context, count, end in zip(batch, contexts.tolist(), counts, ends, strict=True)
+        ]
+
+    def _filled(self, rows: Rows, of_visitor: Sequence[float], pairs: NDArray[np.float64]) -> Rows:
         context = rows.context[:]
-        for column, value in zip(self._columns, values[0, : self._shared].tolist(), strict=False):  # its own come first
+        for column, value in zip(self._context_columns, of_visitor, strict=True):
             context[column] = value
         own = rows.own
         if len(own):
             own = own.copy()
-            own[:, self._columns] = values[np.array(rows.items) < 0]
-        return rows._replace(context=context, own=own, pairs=values[:, self._shared :])
+            own[:, self._context_columns] = of_visitor
+            own[:, self._pair_columns] = pairs[np.array(rows.items) < 0]
+        return rows._replace(context=context, own=own, pairs=pairs)
 
     def _places(self, candidates: Sequence[Any]) -> list[int]:
         return [self._index.get(one, self._stranger) for one in candidate_ids(candidates)]

@@ -97,18 +97,20 @@ class Scorer:
         found = await self._visitors.fetch([lookup.visitor for lookup in new])
         for lookup, visitor in zip(new, found, strict=True):
             lookup.found = visitor
-        filled = [self._with_visitor(work) for work in batch]
+        filled = self._with_visitors(batch)
         now = time.perf_counter()
         for work in batch:
             work.lookup.ready_at = now
             work.lookup.seconds += now - started
         return filled
 
-    def _with_visitor(self, work: Work) -> Work:
+    def _with_visitors(self, batch: Sequence[Work]) -> list[Work]:
+        filled = self._filled([(self._rows(work), work) for work in batch])
+        return [work._replace(maker=self.maker, rows=rows) for work, rows in zip(batch, filled, strict=True)]
+
+    def _filled(self, batch: Sequence[tuple[Rows, Work]]) -> list[Rows]:
         assert self.derived is not None  # else there is no `prepare`
-        assert work.lookup.found is not None  # it was looked up just now, or with the piece before
-        rows = self.derived.fill(self._rows(work), work.candidates, work.lookup.found)
-        return work._replace(maker=self.maker, rows=rows)
+        return self.derived.fill([(rows, work.candidates, work.lookup.found) for rows, work in batch])  # type: ignore[misc] # looked up just now, or with the piece before
 
     def score(self, batch: Sequence[Work]) -> Sequence[Scores]:
         made = [self._rows(work) for work in batch]
@@ -127,7 +129,7 @@ class Scorer:
         """Whole rows, as the model saw them, of these candidates of scored work: (len(places), features)."""
         rows = self._rows(work)
         if self.derived is not None and work.lookup.found is not None:
-            rows = self.derived.fill(rows, work.candidates, work.lookup.found)
+            (rows,) = self._filled([(rows, work)])
         return self.picked([(rows, place) for place in places])
 
     def picked(self, picked: Sequence[tuple[Rows, int]]) -> NDArray[np.float64]:

@@ -3,8 +3,6 @@
 `DERIVED` is their one definition, for training and for serving. To add a feature is to add a line to it.
 """
 
-import math
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.catalog import Catalog
 from features.events import KINDS, Kind
-from features.history import NOTHING, Bounds, History
+from features.history import Bounds, History
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -26,8 +24,9 @@ RECENT = 10  # events that "recent" means
 class Derived(NamedTuple):
     """A derived feature.
 
-    role: `context`, the same for all candidates, so that `value` gives one number; `activity`, for which it gives one a
-        candidate. categories: the catalog column whose values are its categories; `value` gives its codes (`Column`).
+    role: `context`, the same for all candidates of a visitor, so that `value` gives one number a visitor; `activity`,
+        for which it gives one a candidate. categories: the catalog column whose values are its categories; `value`
+        gives its codes (`Column`).
     """
 
     name: str
@@ -35,7 +34,7 @@ class Derived(NamedTuple):
     type: Literal["number", "integer", "boolean", "category"]
     categories: str | None
     description: str
-    value: Callable[["Impression"], float | NDArray[Any]]
+    value: Callable[["Impressions"], NDArray[Any]]
 
 
 class Declared(NamedTuple):
@@ -65,60 +64,81 @@ class Activities:
         self.city = _column(catalog, "city")
 
 
-class Impression:
-    """One visitor, at one moment, before n candidates: all that a derived feature is a function of.
+class Impressions:
+    """Visitors, each at one moment, before their candidates: all that a derived feature is a function of.
 
+    V visitors with E events and N candidates; those of a visitor stand together, in the order of the visitors.
     Of the events, in order of time: `ages` (hours, before the moment), `kinds`, `viewed` (their activities' rows; -1
-    when not in the catalog). Whoever clicked or booked has viewed, so every event counts as a view of its activity.
-    Of the candidates: `rows`, shape (n,); `len(catalog)` stands for an unknown one.
+    when not in the catalog), `whose` (their visitors). Whoever clicked or booked has viewed, so every event counts as a
+    view of its activity.
+    Of the candidates: `rows` (`len(catalog)` stands for an unknown one), `before` (their visitors).
     """
 
-    def __init__(self, history: History, moment: int, rows: Rows, activities: Activities) -> None:
-        self.ages: Floats = (moment - history.at) / HOUR_MS
-        self.kinds = history.kinds
-        self.viewed = activities.find(history.activities)
+    def __init__(
+        self, histories: Sequence[History], moments: Sequence[int], rows: Rows, counts: Sequence[int], known: Activities
+    ) -> None:
+        lengths = np.array([len(history.at) for history in histories], dtype=np.intp)
+        self.visitors = len(histories)
+        self.lengths = lengths
+        self.stops = lengths.cumsum()
+        self.whose = np.arange(len(histories)).repeat(lengths)
+        at, kinds, activities = map(np.concatenate, zip(*histories, strict=True))
+        self.ages: Floats = (np.array(moments, dtype=np.int64).repeat(lengths) - at) / HOUR_MS
+        self.kinds = kinds
+        self.viewed = known.find(activities)
         self.rows = rows
-        self.activities = activities
+        self.before = np.arange(len(histories)).repeat(counts)
+        self.activities = known
 
-    # Of the visitor
+    # Of each visitor: shape (V,)
 
-    def hours_since_event(self) -> float:
-        return float(self.ages[-1]) if len(self.ages) else math.nan
+    def hours_since_event(self) -> Floats:
+        hours = np.full(self.visitors, np.nan)
+        some = self.lengths > 0
+        hours[some] = self.ages[self.stops[some] - 1]
+        return hours
 
-    def count(self, hours: float, kind: Kind | None = None) -> float:
+    def count(self, hours: float, kind: Kind | None = None) -> Rows:
         """Events of the last hours, of one kind or of any."""
-        ages, kinds = self._latest_first
-        recent = bisect_right(ages, hours)
-        return recent if kind is None else kinds[:recent].count(KINDS.index(kind))
+        counted = self.ages <= hours
+        if kind is not None:
+            counted &= self.kinds == KINDS.index(kind)
+        return np.bincount(self.whose[counted], minlength=self.visitors)
 
-    @cached_property
-    def _latest_first(self) -> tuple[list[float], list[int]]:
-        """Ages and kinds as lists: to count a few, they are quicker than arrays."""
-        return self.ages[::-1].tolist(), self.kinds[::-1].tolist()
-
-    def favourite(self, column: Column) -> float:
+    def favourite(self, column: Column) -> Rows:
         """The code that was viewed most often, and of several such the one viewed last."""
         codes = column.codes[self.viewed]
-        codes = codes[codes < len(column.texts)]
-        if not len(codes):
-            return len(column.texts)
-        latest_first = codes[::-1]
-        return float(latest_first[np.bincount(codes)[latest_first].argmax()])
+        known = codes < len(column.texts)
+        cells = self.whose[known] * (len(column.texts) + 1) + codes[known]
+        shape = (self.visitors, len(column.texts) + 1)
+        views = np.bincount(cells, minlength=shape[0] * shape[1])
+        lasts = np.zeros_like(views)
+        lasts[cells] = np.arange(len(cells))  # of several views of a cell the last one stays
+        ranks = (views * (len(cells) + 1) + lasts).reshape(shape)
+        ranks[:, -1] = 1  # of nothing: more than no view, and less than any
+        favourites: Rows = ranks.argmax(axis=1)
+        return favourites
 
     @cached_property
-    def mean_price(self) -> float:
+    def mean_price(self) -> Floats:
         prices = self.activities.prices[self.viewed]
-        known = prices[prices == prices].tolist()  # noqa: PLR0124 - not NaN
-        return math.fsum(known) / len(known) if known else math.nan  # fsum: exact, whatever the machine adds how
+        known = prices == prices  # noqa: PLR0124 - not NaN
+        whose = self.whose[known]
+        # bincount adds in the order of the events, so a sum does not depend on who else is there.
+        sums = np.bincount(whose, weights=prices[known], minlength=self.visitors)
+        return sums / self._or_nan(np.bincount(whose, minlength=self.visitors))
 
-    # Of the visitor and each candidate
+    # Of each visitor and candidate: shape (N,)
 
     @cached_property
     def _views(self) -> tuple[Rows, Rows, Rows]:
-        """The events by activity, oldest first, and for each candidate where its events begin and end."""
-        order = self.viewed.argsort(kind="stable")
-        ordered = self.viewed[order]
-        return order, ordered.searchsorted(self.rows, "left"), ordered.searchsorted(self.rows, "right")
+        """The events by visitor and activity, oldest first, and for each candidate where its events begin and end."""
+        stride = self.activities.unknown + 2  # rows from -1 to that of an unknown candidate, which nobody viewed
+        events = self.whose * stride + self.viewed
+        candidates = self.before * stride + self.rows
+        order = events.argsort(kind="stable")
+        ordered = events[order]
+        return order, ordered.searchsorted(candidates, "left"), ordered.searchsorted(candidates, "right")
 
     def times_viewed(self) -> Rows:
         _, start, stop = self._views
@@ -139,44 +159,52 @@ class Impression:
 
     def recent_share(self, column: Column) -> Floats:
         """The share of the recent events whose activity has the candidate's value; NaN where that is unknown."""
-        recent = column.codes[self.viewed[-RECENT:]]
-        shares = np.bincount(recent, minlength=len(column.texts) + 1) / (len(recent) or np.nan)
-        shares[-1] = np.nan
-        return shares.take(column.codes[self.rows])
+        recent = np.arange(len(self.whose)) >= (self.stops - RECENT)[self.whose]
+        shape = (self.visitors, len(column.texts) + 1)
+        cells = self.whose[recent] * shape[1] + column.codes[self.viewed[recent]]
+        counts = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+        shares: Floats = counts / self._or_nan(np.minimum(self.lengths, RECENT))[:, None]
+        shares[:, -1] = np.nan
+        of_candidates: Floats = shares[self.before, column.codes[self.rows]]
+        return of_candidates
 
     def price_to_viewed(self) -> Floats:
-        return self.activities.prices[self.rows] / (self.mean_price or math.nan)
+        return self.activities.prices[self.rows] / self._or_nan(self.mean_price)[self.before]
+
+    @staticmethod
+    def _or_nan(divisors: NDArray[Any]) -> Floats:
+        return np.where(divisors == 0, np.nan, divisors)
 
 
 DERIVED: tuple[Derived, ...] = (
     Derived("visitor_hours_since_event", "context", "number", None,
-            "hours since the visitor's last event", Impression.hours_since_event),
+            "hours since the visitor's last event", Impressions.hours_since_event),
     Derived("visitor_views_1h", "context", "integer", None,
-            "events in the last hour", lambda one: one.count(1)),
+            "events in the last hour", lambda batch: batch.count(1)),
     Derived("visitor_views_7d", "context", "integer", None,
-            "events in the last 7 days", lambda one: one.count(7 * 24)),
+            "events in the last 7 days", lambda batch: batch.count(7 * 24)),
     Derived("visitor_clicks_7d", "context", "integer", None,
-            "clicks in the last 7 days", lambda one: one.count(7 * 24, "click")),
+            "clicks in the last 7 days", lambda batch: batch.count(7 * 24, "click")),
     Derived("visitor_bookings_30d", "context", "integer", None,
-            "bookings in the last 30 days", lambda one: one.count(30 * 24, "booking")),
+            "bookings in the last 30 days", lambda batch: batch.count(30 * 24, "booking")),
     Derived("visitor_favourite_category", "context", "category", "category",
-            "the category viewed most often", lambda one: one.favourite(one.activities.category)),
+            "the category viewed most often", lambda batch: batch.favourite(batch.activities.category)),
     Derived("visitor_mean_price", "context", "number", None,
-            "mean price of what was viewed", lambda one: one.mean_price),
+            "mean price of what was viewed", lambda batch: batch.mean_price),
     Derived("times_viewed", "activity", "integer", None,
-            "events of this visitor and this activity", Impression.times_viewed),
+            "events of this visitor and this activity", Impressions.times_viewed),
     Derived("hours_since_viewed", "activity", "number", None,
-            "hours since the last of them", Impression.hours_since_viewed),
+            "hours since the last of them", Impressions.hours_since_viewed),
     Derived("booked_before", "activity", "boolean", None,
-            "whether this visitor booked this activity", Impression.booked_before),
+            "whether this visitor booked this activity", Impressions.booked_before),
     Derived("same_category_share", "activity", "number", None,
             f"share of the last {RECENT} events in the activity's category",
-            lambda one: one.recent_share(one.activities.category)),
+            lambda batch: batch.recent_share(batch.activities.category)),
     Derived("same_city_share", "activity", "number", None,
             f"share of the last {RECENT} events in the activity's city",
-            lambda one: one.recent_share(one.activities.city)),
+            lambda batch: batch.recent_share(batch.activities.city)),
     Derived("price_to_viewed", "activity", "number", None,
-            "the activity's price over the mean price of what was viewed", Impression.price_to_viewed),
+            "the activity's price over the mean price of what was viewed", Impressions.price_to_viewed),
 )  # fmt: skip
 
 DERIVED_BY_NAME: Mapping[str, Derived] = {feature.name: feature for feature in DERIVED}
@@ -207,13 +235,17 @@ class DerivedFeatures:
         self._bounds = bounds
         self._activities = Activities(catalog)
         chosen = [DERIVED_BY_NAME[name] for name in self.names]
-        self._functions = [feature.value for feature in chosen]
-        self._translations = [
-            (column, _translation(catalog.categories(feature.categories), features[feature.name] or ()))
+        self._of_visitors = [
+            (column, feature.value) for column, feature in enumerate(chosen) if feature.role == "context"
+        ]
+        self._of_candidates = [
+            (column, feature.value) for column, feature in enumerate(chosen) if feature.role == "activity"
+        ]
+        self._translations = {
+            column: _translation(catalog.categories(feature.categories), features[feature.name] or ())
             for column, feature in enumerate(chosen)
             if feature.categories is not None
-        ]
-        self._of_nobody = self._impression_values(NOTHING, 0, np.array([self._activities.unknown]))
+        }
 
     def values(self, history: History, moment: int, rows: Rows) -> Floats:
         """The features of a visitor before n candidates at a moment: shape (n, len(names)), float64.
@@ -222,18 +254,39 @@ class DerivedFeatures:
         rows: of the candidates in the catalog, shape (n,); `len(catalog)` stands for an unknown one.
         A category is its index among the model's; what is missing or unknown is NaN.
         """
-        known = history.before(moment, self._bounds)
-        if not len(known.at):
-            return np.repeat(self._of_nobody, len(rows), axis=0)
-        return self._impression_values(known, moment, rows)
+        of_visitor, of_candidates = self.of_batch([history], [moment], rows, [len(rows)])
+        values = np.empty((len(rows), len(self.names)))
+        values[:, [column for column, _ in self._of_visitors]] = of_visitor
+        values[:, [column for column, _ in self._of_candidates]] = of_candidates
+        return values
 
-    def _impression_values(self, history: History, moment: int, rows: Rows) -> Floats:
-        impression = Impression(history, moment, rows, self._activities)
-        values = np.empty((len(rows), len(self._functions)))
-        for column, function in enumerate(self._functions):
-            values[:, column] = function(impression)
-        for column, translation in self._translations:
-            values[:, column] = translation[values[:, column].astype(np.intp)]
+    def of_batch(
+        self, histories: Sequence[History], moments: Sequence[int], rows: Rows, counts: Sequence[int]
+    ) -> tuple[Floats, Floats]:
+        """The features of v visitors, each at a moment before candidates: those of role `context` and of `activity`.
+
+        counts: of each visitor's candidates; `rows` are those of all, one visitor behind the other, shape (n,).
+        Shapes (v, context features) and (n, activity features), each in the order of `names`; the numbers are those of
+        `values`, whoever else is in the batch. At least one visitor.
+        """
+        known = [history.before(moment, self._bounds) for history, moment in zip(histories, moments, strict=True)]
+        impressions = Impressions(known, moments, rows, counts, self._activities)
+        return (
+            self._columns(impressions, self._of_visitors, len(histories)),
+            self._columns(impressions, self._of_candidates, len(rows)),
+        )
+
+    def _columns(
+        self,
+        impressions: Impressions,
+        features: Sequence[tuple[int, Callable[[Impressions], NDArray[Any]]]],
+        count: int,
+    ) -> Floats:
+        values = np.empty((count, len(features)))
+        for place, (column, function) in enumerate(features):
+            value = function(impressions)
+            translation = self._translations.get(column)
+            values[:, place] = value if translation is None else translation[value]
         return values
 
 

@@ -195,6 +195,31 @@ def test_no_candidates_are_no_rows() -> None:
         assert features.values(of, NOW, np.array([], dtype=np.intp)).shape == (0, 2)
 
 
+def test_who_else_is_in_a_batch_changes_no_bit() -> None:
+    random = Random(3)
+    features = DerivedFeatures({one.name: one.categories for one in declare(CATALOG)}, CATALOG, Bounds(events=30))
+    for _ in range(20):
+        asked = [
+            (
+                history(
+                    *(
+                        (random.choice([*IDS, "gone"]), 10 ** random.uniform(-3, 3), random.choice(KINDS))
+                        for _ in range(random.choice((0, 0, 1, 5, 60)))
+                    )
+                ),
+                NOW + random.randrange(HOUR_MS),
+                random.choices(CANDIDATES.tolist(), k=random.randrange(8)),
+            )
+            for _ in range(random.randint(1, 12))
+        ]
+        histories, moments, rows = zip(*asked, strict=True)
+        together = np.array([row for some in rows for row in some], dtype=np.intp)
+        of_visitors, of_candidates = features.of_batch(histories, moments, together, list(map(len, rows)))
+        whole = np.hstack([of_visitors.repeat(list(map(len, rows)), axis=0), of_candidates])
+        alone = [features.values(of, moment, np.array(some, dtype=np.intp)) for of, moment, some in asked]
+        assert whole.tobytes() == np.concatenate(alone).tobytes()
+
+
 def test_every_feature_is_declared_once_with_its_categories() -> None:
     declared = declare(CATALOG)
     assert set(Counter(one.name for one in declared).values()) == {1}
