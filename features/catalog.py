@@ -1,6 +1,6 @@
 """The activity catalog: features of every activity that is known before a request comes, held as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,33 +13,51 @@ from numpy.typing import NDArray
 
 from features.events import activity_digest
 
+PART = 1_000  # activities; some 0.5 ms of work
+
 
 class CatalogError(Exception):
     """The snapshot cannot be used. Names the file, the column and what is wrong with it."""
+
+
+def _no_pause() -> None:
+    pass
+
+
+def _parts(count: int, pause: Callable[[], None]) -> Iterator[slice]:
+    """From 0 to `count` in parts, with a pause after each: calls over all of it would let no other thread run."""
+    for start in range(0, count, PART):
+        yield slice(start, min(start + PART, count))
+        pause()
 
 
 class Catalog:
     """A snapshot: id -> row, and columns by name.
 
     `rows` maps an activity's id to its row; `len(catalog)` is the number of activities.
+    `pause` is called every millisecond or so of the work that keeps other threads of Python from theirs.
     """
 
-    def __init__(self, table: pa.Table, origin: str = "catalog") -> None:
+    def __init__(self, table: pa.Table, origin: str = "catalog", pause: Callable[[], None] = _no_pause) -> None:
         if "id" not in table.column_names:
             raise CatalogError(f"{origin}: there is no column `id`")
-        ids = _texts(table.column("id").cast(pa.string()))
-        self.rows: dict[str, int] = {activity: row for row, activity in enumerate(ids)}
+        column = table.column("id").cast(pa.string())
+        ids = [one for part in _parts(len(column), pause) for one in column[part].to_pylist()]
+        self.rows: dict[str, int] = {}
+        for part in _parts(len(ids), pause):
+            self.rows.update(zip(ids[part], range(part.start, part.stop), strict=True))
         if None in self.rows or len(self.rows) != len(ids):
             raise CatalogError(
                 f"{origin}: column `id` must name each activity once ({len(ids)} rows, {len(self.rows)} ids)"
             )
         self._table = table
         self._origin = origin
+        self._pause = pause
 
     @classmethod
-    def read(cls, path: Path) -> "Catalog":
+    def read(cls, path: Path, pause: Callable[[], None] = _no_pause) -> "Catalog":
         try:
-            return cls(pyarrow.parquet.ParquetFile(path).read(), path.name)
+            return cls(pyarrow.parquet.ParquetFile(path).read(), path.name, pause)
         except (OSError, pa.ArrowException) as error:
             raise CatalogError(f"{path.name}: not a readable parquet file: {error}") from None
 
@@ -108,19 +126,15 @@ class Catalog:
     @cached_property
     def _rows_by_key(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
         """Sorted keys and their rows, and one more that ends the search."""
-        keys = np.frombuffer(b"".join([activity_digest(one) for one in self.rows]), ">u8").astype(np.uint64)
+        ids = list(self.rows)
+        digests = [b"".join(map(activity_digest, ids[part])) for part in _parts(len(ids), self._pause)]
+        keys = np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
         rows = np.argsort(keys)
         ordered = keys[rows]
         if len(same := np.flatnonzero(ordered[1:] == ordered[:-1])):
-            ids = list(self.rows)
             one, other = (ids[rows[place]] for place in (same[0], same[0] + 1))
             raise CatalogError(f"{self._origin}: {one!r} and {other!r} have one 64-bit digest; rename one of them")
         return np.append(ordered, np.uint64(2**64 - 1)), np.append(rows, -1)
-
-
-def _texts(column: pa.ChunkedArray) -> list[str]:
-    """A column as a list, in parts: a conversion lets no other thread of Python run, and there may be rankings."""
-    return [text for start in range(0, len(column), 1_000) for text in column.slice(start, 1_000).to_pylist()]
 
 
 def _floats(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float64]:
