@@ -7,7 +7,7 @@ object under the key `frontrow` of the schema's metadata; so is, in an answer, w
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
-from app.columns import Columns, Floats, Texts
+from app.columns import Columns, Floats
 from app.errors import Fault, Problem, invalid_request, malformed_arrow, too_many_candidates, unsupported_media
 from app.schemas import (
     MAX_CATEGORY_LENGTH,
@@ -45,12 +45,25 @@ _ANSWER: Final = pa.schema(
 _OPTIONS: Final = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific, use_threads=False)
 
 
+class Texts(NamedTuple):
+    """A column of texts: of each row the place of its text among `values`, -1 where there is none."""
+
+    places: NDArray[np.int64]
+    values: Sequence[str | None]
+
+    def numbered(self) -> Floats:
+        """The place of each row's text; NaN where there is none."""
+        named = [np.nan if text is None else place for place, text in enumerate(self.values)]
+        return np.array([*named, np.nan])[self.places]
+
+
 class ArrowBody:
     """Decodes bodies of one shape. With `one_by_one` candidates are as a JSON body gives them, for rules to look at."""
 
     def __init__(self, shape: RequestShape, *, one_by_one: bool) -> None:
         self._shape = shape
         self._fields = {field.name: field for field in shape.activity}
+        self._columns = {field.name: column for column, field in enumerate(shape.activity)}
         self._one_by_one = one_by_one
 
     def decode(self, body: bytes) -> RankRequest:
@@ -90,19 +103,21 @@ class ArrowBody:
         """Typed columns of a valid batch. Raises the 422 of values that a JSON body could not have either."""
         faults: list[Fault] = []
         ids = _ids(batch.column(ID), faults)
-        numbers: dict[str, Floats] = {}
-        texts: dict[str, Texts] = {}
+        values = np.full((batch.num_rows, len(self._fields)), np.nan)
+        texts: dict[int, Sequence[str | None]] = {}
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if name == ID or pa.types.is_null(column.type):
                 continue
             field = self._fields[name]
             if field.type == "category":
-                texts[name] = _texts(column, name, MAX_CATEGORY_LENGTH, faults)
+                found = _texts(column, name, MAX_CATEGORY_LENGTH, faults)
+                values[:, self._columns[name]], texts[self._columns[name]] = found.numbered(), found.values
             else:
-                numbers[name] = _numbers(column, field, faults)
+                values[:, self._columns[name]] = _numbers(column, field, faults)
         if faults:
             raise invalid_request(faults[:MAX_FAULTS])
-        return Columns(ids, numbers, texts)
+        bringing = np.flatnonzero(~np.isnan(values).all(axis=1))
+        return Columns(self._shape.activity, ids, bringing.tolist(), values[bringing], texts)
 
     def _listed(self, batch: pa.RecordBatch, ids: Sequence[str]) -> list[Any]:
         """The candidates one by one, as the rules around scoring want to see them."""

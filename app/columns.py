@@ -1,39 +1,40 @@
 """A request's candidates as columns, for rows that are made without a look at each of them."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from math import isnan
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.schemas import Field
+from registry import Value
+
 Floats = NDArray[np.float64]
 
 
-class Texts(NamedTuple):
-    """A column of texts: of each row the place of its text among `values`, -1 where there is none."""
-
-    places: NDArray[np.int64]
-    values: Sequence[str | None]
-
-    def codes(self, known: Mapping[str, float]) -> Floats:
-        """The code of each row's text; NaN where there is none or it is not known."""
-        return np.array([*(known.get(text, np.nan) for text in self.values), np.nan])[self.places]  # type: ignore[arg-type]
-
-    @property
-    def missing(self) -> NDArray[np.bool_]:
-        return np.array([*(text is None for text in self.values), True])[self.places]
-
-
 class Columns(Sequence[Any]):
-    """Candidates that came in columns: a sequence of their ids, with features by name.
+    """Candidates that came in columns: a sequence of their ids, with the features that some of them bring.
 
-    `numbers` are float64, NaN where missing. A candidate of which no feature is given counts as a bare id.
+    Row k of `values` (float64, a column for each of `fields`) is what the candidate at place `bringing[k]` brings: a
+    number, 0 or 1, a category's place among the `texts` of its column, or NaN for nothing. Where a column has no
+    `texts`, they are the categories of its field.
     """
 
-    def __init__(self, ids: Sequence[str], numbers: Mapping[str, Floats], texts: Mapping[str, Texts]) -> None:
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        ids: Sequence[str],
+        bringing: Sequence[int],
+        values: Floats,
+        texts: Mapping[int, Sequence[str | None]] | None = None,
+    ) -> None:
+        self.fields = fields
         self.ids = ids
-        self.numbers = numbers
-        self.texts = texts
+        self.bringing = bringing
+        self.values = values
+        self.texts = texts or {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,18 +43,24 @@ class Columns(Sequence[Any]):
         return iter(self.ids)
 
     def __getitem__(self, place: Any) -> Any:
-        """One id, or the candidates of a slice."""
+        """One id, or the candidates of a slice without gaps."""
         if not isinstance(place, slice):
             return self.ids[place]
-        numbers = {name: values[place] for name, values in self.numbers.items()}
-        texts = {name: Texts(column.places[place], column.values) for name, column in self.texts.items()}
-        return Columns(self.ids[place], numbers, texts)
+        start, stop, _ = place.indices(len(self))
+        first, last = bisect_left(self.bringing, start), bisect_left(self.bringing, stop)
+        bringing = [one - start for one in self.bringing[first:last]]
+        return Columns(self.fields, self.ids[start:stop], bringing, self.values[first:last], self.texts)
 
-    def bringing(self) -> list[int]:
-        """Places of the candidates that bring features of their own."""
-        given = np.zeros(len(self), np.bool_)
-        for values in self.numbers.values():
-            given |= ~np.isnan(values)
-        for texts in self.texts.values():
-            given |= ~texts.missing
-        return np.flatnonzero(given).tolist()
+    def brought(self) -> Iterator[tuple[int, dict[str, Value | None]]]:
+        """Places of the candidates that bring features, with those, as a JSON body has them."""
+        for place, row in zip(self.bringing, self.values.tolist(), strict=True):
+            given = [(column, value) for column, value in enumerate(row) if not isnan(value)]
+            yield place, {self.fields[column].name: self._value(column, value) for column, value in given}
+
+    def _value(self, column: int, value: float) -> Value | None:
+        field = self.fields[column]
+        if field.type == "category":
+            return self.texts.get(column, field.categories)[int(value)]
+        if field.type == "boolean":
+            return bool(value)
+        return int(value) if field.type == "integer" else value

@@ -4,8 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Variant = Literal["control", "treatment"]
-VARIANTS: tuple[Variant, ...] = ("control", "treatment")
+# What a visitor gets: a model's ranking, or both models' in one.
+Variant = Literal["control", "treatment", "interleaved"]
+VARIANTS: tuple[Variant, ...] = ("control", "treatment")  # those that have a model
 Reason = Literal["hash", "forced", "fallback"]
 BUCKETS = 10_000
 
@@ -31,6 +32,7 @@ class Experiment:
     fallback: Variant
     forcing_allowed: bool
     has_treatment: bool
+    treated: Variant = "treatment"  # what the visitors of the treatment's share get
 
     @property
     def treatment_buckets(self) -> int:
@@ -44,4 +46,4 @@ class Experiment:
         if visitor is None:
             return Assignment(self.fallback, "fallback")
         in_treatment = bucket(self.salt, self.name, visitor) < self.treatment_buckets
-        return Assignment("treatment" if in_treatment else "control", "hash")
+        return Assignment(self.treated if in_treatment else "control", "hash")

@@ -1,6 +1,8 @@
 """The event loop's pulse: how late it beats, and the gauges that are refreshed with it."""
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -10,7 +12,7 @@ INTERVAL_SECONDS = 0.01
 BEATS_PER_WINDOW = 100
 
 # A loop that stays late is full of work that was accepted already; the least important requests give way first.
-# Shares of the longest time that a request may take.
+# Shares of the longest time that a request may take, which is its caller's where that is shorter.
 LAG_SHARE = {Priority.CRITICAL: 1.0, Priority.NORMAL: 0.5, Priority.SHEDDABLE: 0.25}
 STANDING_BEATS = 3
 
@@ -27,22 +29,33 @@ class LoopLate(Shed):
 class Heartbeat:
     """Beats every 10 ms, and calls `each_second` once a second of beats.
 
-    `standing_lag_seconds` is the least lag of the latest beats: one late beat is a hiccup, several in a row are a loop
-    with more work than time. `longest_lag_seconds` is the longest of the last second.
+    `longest_lag_seconds` is the longest of the last second.
     """
 
     def __init__(self, each_second: Callable[[], None]) -> None:
         self.beats = 0
-        self.standing_lag_seconds = 0.0
+        self._standing_lag_seconds = 0.0
         self._lags = deque([0.0] * STANDING_BEATS, maxlen=BEATS_PER_WINDOW)
         self._each_second = each_second
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._due_at = 0.0
+        self._due_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def longest_lag_seconds(self) -> float:
         return max(self._lags)
+
+    def lag_seconds(self) -> float:
+        """How late the loop is for what it reads now.
+
+        The least lag of the latest beats: one late beat is a hiccup, several in a row are a loop with more work than
+        time. And twice what the next beat is overdue, for a loop handles all that is there before it beats again: the
+        last of a crowd that came at once waited so long to be read, and its scores will wait as long to be looked at.
+        """
+        return max(self._standing_lag_seconds, 2 * self._overdue_seconds())
+
+    def _overdue_seconds(self) -> float:
+        return max(0.0, time.monotonic() - self._due_at)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -52,16 +65,16 @@ class Heartbeat:
         if self._timer is not None:
             self._timer.cancel()
         self._loop = None
+        self._due_at = math.inf
 
     def _schedule(self) -> None:
         assert self._loop is not None  # only a started heart beats
-        self._due_at = self._loop.time() + INTERVAL_SECONDS
-        self._timer = self._loop.call_at(self._due_at, self._beat)
+        self._due_at = time.monotonic() + INTERVAL_SECONDS
+        self._timer = self._loop.call_later(INTERVAL_SECONDS, self._beat)
 
     def _beat(self) -> None:
-        assert self._loop is not None
-        self._lags.append(max(0.0, self._loop.time() - self._due_at))
-        self.standing_lag_seconds = min(self._lags[beat] for beat in range(-STANDING_BEATS, 0))
+        self._lags.append(self._overdue_seconds())
+        self._standing_lag_seconds = min(self._lags[beat] for beat in range(-STANDING_BEATS, 0))
         self.beats += 1
         if self.beats % BEATS_PER_WINDOW == 0:
             self._each_second()

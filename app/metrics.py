@@ -65,7 +65,8 @@ class Metrics:
     With `PROMETHEUS_MULTIPROC_DIR` set (several worker processes), any of them answers a scrape for all.
     """
 
-    def __init__(self, variants: Sequence[Variant]) -> None:
+    def __init__(self, variants: Sequence[Variant], *, interleaves: bool = False) -> None:
+        """`variants` are those with a model; whether there are answers of both is `interleaves`."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # memory, CPU and files of a process alone; of several, the platform's task
@@ -276,9 +277,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
-        self._make_children(variants)
+        self._make_children([*variants, "interleaved"] if interleaves else variants, variants)
+        if interleaves:
+            for name in variants:
+                self.traffic.alone.labels(name)
 
-    def _make_children(self, variants: Sequence[Variant]) -> None:
+    def _make_children(self, variants: Sequence[Variant], models: Sequence[Variant]) -> None:
         """Look children up once; a series that can occur exists from the start, so no rate over it is blind."""
         self._offered = {name: self.offered.labels(name) for name in variants}
         self._outcomes = {
@@ -288,9 +292,10 @@ class Metrics:
         self._assignments = {
             (name, reason): self.assignments.labels(name, reason) for name in variants for reason in REASONS
         }
-        self._batches = {name: (self.batch_rows.labels(name), self.batch_requests.labels(name)) for name in variants}
+        self._batches = {name: (self.batch_rows.labels(name), self.batch_requests.labels(name)) for name in models}
         self._queue_waits = {name: self.queue_wait.labels(name) for name in variants}
         self._stages = [self.stage.labels(stage) for stage in STAGES]
+        self._reasons: dict[tuple[Counter, str, str], Counter] = {}
         for header in IGNORABLE_HEADERS:
             self.ignored_headers.labels(header)
         for name in variants:
@@ -335,7 +340,7 @@ class Metrics:
         rows, requests = self._batches[cast("Variant", report.lane)]
         rows.observe(report.rows)
         requests.observe(report.requests)
-        self.batch_dispatch.labels(report.lane, report.reason).inc()
+        self._of(self.batch_dispatch, report.lane, report.reason).inc()
 
     def fetched(self, report: FetchReport) -> None:
         """Take in a look at the store: the observer of `features.Visitors`, once `opens_store` was told its name."""
@@ -353,7 +358,14 @@ class Metrics:
 
     def refused(self, variant: Variant, reason: str) -> None:
         """Count a refusal at the door; `reason` is the refusal's own name for itself."""
-        self.shed.labels(variant, reason).inc()
+        self._of(self.shed, variant, reason).inc()
+
+    def _of(self, counter: Counter, variant: str, reason: str) -> Counter:
+        """A counter's series, looked up once: under overload each request asks for it."""
+        found = self._reasons.get((counter, variant, reason))
+        if found is None:
+            found = self._reasons[counter, variant, reason] = counter.labels(variant, reason)
+        return found
 
     def serves(self, variant: Variant, model: Model, *, last_known_good: bool, verified_at: float) -> None:
         """Name the model that answers for `variant` from now on."""

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,24 @@ from features import Event
 from features.events import visitor_key
 from monitoring.drift import Drift, DriftReading, Watch
 from monitoring.exposures import EXPOSURES, FEEDBACK, Exposures, feedback
+from monitoring.interleaving import Interleaved
 from monitoring.journal import Journal
 from monitoring.profile import read_profile
 from monitoring.ranking_log import KIND as RANKINGS
 from monitoring.ranking_log import LoggedCandidate, RankingEntry, pack
+from registry import Model
 
 Floats = NDArray[np.float64]
 
 LOGS = (RANKINGS, EXPOSURES, FEEDBACK)
+
+
+class Ranked(NamedTuple):
+    """A model's ranking of some work; `scores` are those of the work's candidates, in their order."""
+
+    work: Work
+    ranking: Ranking
+    scores: Floats
 
 
 class Onlooker:
@@ -80,22 +90,40 @@ class Onlooker:
 
     def stop(self) -> None:
         """Write what waits to be written."""
+        if self._shadow is not None:
+            self._shadow.stop()
         for journal in self._journals.values():
             journal.close()
 
     def answered(self, request_id: str, assignment: Assignment, work: Work, ranking: Ranking, scores: Floats) -> None:
         """Take in an answer, once it is sent; `scores` are those of the work's candidates, in their order."""
-        lookup, candidates = work.lookup, work.candidates
-        bundle = ranking.model.bundle
         now = time.time_ns() // 1_000_000
-        model = f"{bundle.name}/{bundle.version}"
         if self._experiment.has_treatment:
-            self._exposures.saw(lookup.visitor, *assignment, model, now)
+            self._exposures.saw(work.lookup.visitor, *assignment, _name(ranking.model), now)
         if self._shadow is not None:
             other: Variant = "control" if assignment.variant == "treatment" else "treatment"
             self._shadow.follow(other, self._scorers[other], work, scores)
-        if RANKINGS not in self._journals or random.random() >= self._share:  # noqa: S311 a sample, not a secret
-            return
+        if self._is_logged():
+            self._log(request_id, assignment, Ranked(work, ranking, scores), now)
+
+    def interleaved(
+        self, request_id: str, assignment: Assignment, ranked: Mapping[Variant, Ranked], draft: Interleaved | None
+    ) -> None:
+        """Take in an answer of both models; of one alone, there is no `draft`. The log gets a ranking of each."""
+        now = time.time_ns() // 1_000_000
+        models = "+".join(_name(one.ranking.model) for one in ranked.values())
+        visitor = next(iter(ranked.values())).work.lookup.visitor
+        self._exposures.saw(visitor, *assignment, models, now, draft=draft)
+        if self._is_logged():
+            for variant, one in ranked.items():
+                self._log(request_id, Assignment(variant, assignment.reason), one, now)
+
+    def _is_logged(self) -> bool:
+        return RANKINGS in self._journals and random.random() < self._share  # noqa: S311 a sample, not a secret
+
+    def _log(self, request_id: str, assignment: Assignment, ranked: Ranked, now: int) -> None:
+        (work, ranking, scores), bundle = ranked, ranked.ranking.model.bundle
+        lookup, candidates = work.lookup, work.candidates
         visitor = lookup.found
         entry = RankingEntry(
             request_id=request_id,
@@ -103,7 +131,7 @@ class Onlooker:
             experiment=self._experiment.name,
             variant=assignment.variant,
             reason=assignment.reason,
-            model=model,
+            model=_name(ranking.model),
             sha256=bundle.sha256,
             candidates=_listed(candidates) if type(candidates) is Columns else candidates,
             scores=scores.tolist(),
@@ -135,6 +163,10 @@ class Onlooker:
         return {variant: drift.reading() for variant, drift in self._drifts.items()}
 
 
+def _name(model: Model) -> str:
+    return f"{model.bundle.name}/{model.bundle.version}"
+
+
 def _journals(folder: Path, limit_mb: int) -> dict[str, Journal]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,12 +180,6 @@ def _journals(folder: Path, limit_mb: int) -> dict[str, Journal]:
 def _listed(columns: Columns) -> list[str | LoggedCandidate]:
     """Candidates that came in columns, one by one."""
     listed: list[str | LoggedCandidate] = list(columns.ids)
-    for place in columns.bringing():
-        given: dict[str, Any] = {
-            name: float(values[place]) for name, values in columns.numbers.items() if not np.isnan(values[place])
-        }
-        for name, texts in columns.texts.items():
-            if not texts.missing[place]:
-                given[name] = texts.values[texts.places[place]]
-        listed[place] = LoggedCandidate(columns.ids[place], given)
+    for place, features in columns.brought():
+        listed[place] = LoggedCandidate(columns.ids[place], features)
     return listed

@@ -75,7 +75,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.flow.resume_reading()
+        if not self.pipeline:
+            self.flow.resume_reading()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:  # what a connection asks ahead is bounded: each answer would let in several requests more
+            self.flow.pause_reading()
 
     # What the parser calls
 
@@ -145,6 +151,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if isinstance(cycle, RankCycle):
             self.loop.call_soon(self._answer, cycle)  # not from here: a thousand may be in the pipeline
+        elif isinstance(cycle, LastWord):
+            self.loop.call_soon(self._say, cycle.problem)
         else:
             super()._start_asgi_task(cycle, app)
 
@@ -159,7 +167,25 @@ class HttpProtocol(HttpToolsProtocol):
         self._turn_away(malformed_http())
 
     def _turn_away(self, problem: Problem) -> None:
-        """Answer what is no request of HTTP. Nothing after it can be trusted to begin where it seems to."""
+        """Answer what is no request of HTTP, once all before it is answered.
+
+        Nothing after it can be trusted to begin where it seems to, so it is not looked at.
+        """
+        self._deaf = True
+        before = self.cycle
+        if self.pipeline:
+            if self.pipeline[0][0].more_body:  # it is the body of this one that is wrong
+                self.pipeline.popleft()
+        elif before is None or before.response_complete or before.more_body:  # type: ignore[redundant-expr] # see above
+            self._say(problem)
+            return
+        self._end_receipt()
+        self.pipeline.appendleft((LastWord(problem), self.app))
+
+    def _say(self, problem: Problem) -> None:
+        """End the connection with the problem."""
+        if self.transport.is_closing():
+            return
         request_id = new_request_id()
         body = problem.document(request_id)
         head = lines(
@@ -279,6 +305,14 @@ class RankCycle(RequestResponseCycle):
         protocol.on_response_complete()
         if protocol.flow.write_paused:  # a caller that does not read its answers gets no more of them
             protocol.flow.pause_reading()
+
+
+class LastWord(RequestResponseCycle):
+    """What a connection is told, once it is the turn of what was no request."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.more_body = False
 
 
 class _NobodyWaits:

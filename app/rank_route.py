@@ -30,9 +30,11 @@ from app.errors import (
     unsupported_media,
 )
 from app.explanation import EXPLAINED
+from app.json_body import JsonBody
 from app.ranking import Ranking, Work
 from app.schemas import Explanation, RankRequest, RankResponse, candidate_ids
-from app.service import Service
+from app.service import Passport, Service
+from app.tracing import Ended
 from batching import Expired, Shed, Ticket
 
 log = structlog.get_logger("frontrow.rank")
@@ -46,6 +48,10 @@ Reply = Callable[[int, bytes, bytes, bool], None]
 FIRST_ROW_BYTES = 500.0
 ROW_BYTES_LEARNING = 0.05
 ROWS_GUESSED_SHARE = 0.5
+
+# The part of the time that a caller gives by which its scores have to be there. The rest is for what the clock does not
+# see: a busy loop reads a request late, and comes late to its scores.
+DUE_SHARE = 0.6
 
 REFUSAL_LOG_SECONDS = 0.1
 
@@ -62,12 +68,13 @@ class RankRoute:
         self.service = service
         self.settings = service.settings
         self.metrics = service.metrics
+        self.traces = service.traces
         self.timeout_seconds = service.settings.request_timeout_ms / 1e3
         self.clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
-        by_columns = arrow_body.ArrowBody(service.shape, one_by_one=service.rules_see_candidates)
+        one_by_one = service.rules_see_candidates
         self._decoders: dict[bytes, Callable[[bytes], RankRequest]] = {
-            JSON: service.shape.decode,
-            ARROW: by_columns.decode,
+            JSON: JsonBody(service.shape, one_by_one=one_by_one).decode,
+            ARROW: arrow_body.ArrowBody(service.shape, one_by_one=one_by_one).decode,
         }
         self._row_bytes = dict.fromkeys(self._decoders, FIRST_ROW_BYTES)
         self._refusal_logged_at = 0.0
@@ -128,6 +135,7 @@ class Exchange:
         "caller",
         "headers",
         "request_id",
+        "trace_id",
     )
 
     def __init__(self, route: RankRoute, headers: list[Header], arrived_at: float, reply: Reply) -> None:
@@ -139,7 +147,8 @@ class Exchange:
         self.assignment = route.service.experiment.assign(caller.visitor, caller.asked_variant)
         self.request_id = caller.request_id or new_request_id()
         self.answered = False
-        self._due_at = arrived_at + min(route.timeout_seconds, caller.timeout_seconds or route.timeout_seconds)
+        timeout_seconds = min(route.timeout_seconds, caller.timeout_seconds or route.timeout_seconds)
+        self._due_at = arrived_at + DUE_SHARE * timeout_seconds
         self._decoded_at = arrived_at
         self._outcome: Outcome = "error"
         self._status = 0
@@ -217,7 +226,7 @@ class Exchange:
 
     def _refuse_early(self) -> None:
         service, variant, priority = self._route.service, self.assignment.variant, self.caller.priority
-        service.check_lag(variant, priority)
+        service.check_lag(variant, priority, self._due_at - self.arrived_at)
         rows = self._route.rows_at_least(self.caller, self._media)
         service.batcher.turn_away(variant, rows=rows, due_at=self._due_at, priority=priority)
 
@@ -277,7 +286,7 @@ class Exchange:
 
     def _answer(self, ranking: Ranking, explanations: list[Explanation] | UnsetType = UNSET) -> None:
         route = self._route
-        passport = route.service.passport(ranking.model)
+        passport = self._passport(ranking)
         rows = None if self._work is None else self._work.rows
         unknown = [] if rows is None else rows.unknown
         self._degraded = self._work is not None and self._work.lookup.degraded
@@ -309,6 +318,9 @@ class Exchange:
         )
         self._send(b"content-type: %b\r\n" % media + passport.lines + timing, body)
 
+    def _passport(self, ranking: Ranking) -> Passport:
+        return self._route.service.passport(ranking.model)
+
     def _waiting_and_features(self, ranking: Ranking) -> tuple[float, float]:
         """Seconds in line, before the visitor was looked up and after; and seconds of making rows, that included."""
         lookup = None if self._work is None else self._work.lookup
@@ -331,8 +343,28 @@ class Exchange:
         now = self._route.clock()
         seconds = now - self.arrived_at
         self._route.metrics.finished(self.assignment.variant, self._outcome, seconds)
+        if self._route.traces is not None:
+            self.trace_id = self._route.traces.ended(self._ended(now))
         if self._route.is_logged(self._outcome, now):
             self._log(seconds)
+
+    def _ended(self, now: float) -> Ended:
+        """What a trace tells of it."""
+        stages = [("decode", self._decoded_at - self.arrived_at)]
+        attributes: dict[str, str | int] = {
+            "http.request.method": "POST",
+            "http.route": "/v1/rank",
+            "frontrow.request_id": self.request_id,
+            "frontrow.variant": self.assignment.variant,
+            "frontrow.outcome": self._outcome,
+        }
+        if self._status:
+            attributes["http.response.status_code"] = int(self._status)
+        if self._ranking is not None:
+            queue, features = self._waiting_and_features(self._ranking)
+            stages += [("queue", queue), ("features", features), ("score", self._ranking.score_seconds)]
+            attributes["frontrow.rows"] = self._ranking.rows
+        return Ended(self.headers, self.arrived_at, now, stages, attributes)
 
     def _log(self, seconds: float) -> None:
         ranking = self._ranking
@@ -341,7 +373,7 @@ class Exchange:
             {}
             if ranking is None
             else {
-                "model": f"{ranking.model.bundle.name}/{ranking.model.bundle.version}",
+                "model": "/".join(msgspec.structs.astuple(self._passport(ranking).model)),
                 "rows": ranking.rows,
                 "queue_ms": round(1e3 * ranking.queue_seconds, 3),
                 "score_ms": round(1e3 * ranking.score_seconds, 3),
@@ -356,6 +388,7 @@ class Exchange:
             status=int(self._status),
             ms=round(1e3 * seconds, 3),
             **facts,
+            **({} if self._route.traces is None else {"trace_id": self.trace_id}),
             **({} if visitor is None else {"moment": visitor.moment, "degraded": visitor.degraded}),
         )
 

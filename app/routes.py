@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from app.caller import VISITOR_ID, is_visitor_id
 from app.console import console_router
 from app.errors import PROBLEM_JSON, Fault, Problem, body_too_large, defect, invalid_request, unsupported_media
+from app.interleaving import InterleavingRoute
 from app.interpreter import settle
 from app.openapi import describe_events, describe_rank
 from app.rank_route import RankRoute
@@ -71,6 +72,7 @@ class Models(BaseModel):
 
 class ExperimentDescription(BaseModel):
     name: str
+    assignment: Literal["split", "interleave"]
     treatment_share: float
     fallback_variant: Literal["control", "treatment"]
     forcing_allowed: bool
@@ -101,7 +103,8 @@ class Application:
     """What `app.protocol` serves: rankings by `rank_route`, everything else as an ASGI application, by FastAPI."""
 
     def __init__(self, service: Service) -> None:
-        self.rank_route = RankRoute(service)
+        interleaves = service.settings.assignment == "interleave"
+        self.rank_route = InterleavingRoute(service) if interleaves else RankRoute(service)
         self._pages = _pages(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,8 +162,9 @@ async def experiment(service: ServiceDependency) -> ExperimentDescription:
     split = service.experiment
     return ExperimentDescription(
         name=split.name,
+        assignment=service.settings.assignment,
         treatment_share=split.treatment_share,
-        fallback_variant=split.fallback,
+        fallback_variant=service.settings.fallback_variant,
         forcing_allowed=split.forcing_allowed,
         running=split.has_treatment,
     )

@@ -1,6 +1,6 @@
 """From a decoded request to what a model scores: a context, known activities, and rows of the caller's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from app.columns import Columns
+from app.own_rows import Terms, lay
 from app.schemas import Field, RequestShape, candidate_id, candidate_ids
 from features import Catalog
 from registry import Feature
@@ -54,17 +55,21 @@ class RowMaker:
         self.context_columns = np.array([feature.role == "context" for feature in features], dtype=np.bool_)
         self.activities = np.full((len(catalog) + 1, len(features)), np.nan)
         self.activities[:, self._activity.columns] = catalog.matrix(self._activity.catalog_columns())
+        self.rows(None, Columns(shape.activity, [""], [0], np.full((1, len(shape.activity)), np.nan)))  # compiles
 
     def rows(self, context: Any, candidates: Sequence[Any]) -> Rows:
         unseen: dict[str, int] = {}
         row = self._context.row(context, self._blank, unseen)
         own = self._none_of_its_own
-        try:
-            places = list(map(self._index.get, candidates))  # the usual request has nothing but ids
-        except TypeError:
-            places, own = self._with_features(candidates, unseen)
         if type(candidates) is Columns:
-            own = self._with_columns(candidates, places, unseen)
+            places = list(map(self._index.get, candidates.ids))
+            own = self._own(places, candidates.bringing)
+            self._activity.lay_columns(candidates, own, unseen)
+        else:
+            try:
+                places = list(map(self._index.get, candidates))  # the usual request has nothing but ids
+            except TypeError:
+                places, own = self._with_features(candidates, unseen)
         if len(own):
             own[:, self._context.columns] = [row[column] for column in self._context.columns]
         unknown = self._settle_unknown(candidates, places) if None in places else []
@@ -74,23 +79,16 @@ class RowMaker:
         """Places of candidates of which some bring features, and the rows of those."""
         places = list(map(self._index.get, candidate_ids(candidates)))
         bringing = [n for n, one in enumerate(candidates) if type(one) is not str and one.features is not None]
-        given = self._activity.read([astuple(candidates[n].features) for n in bringing], unseen)
-        return places, self._own(places, bringing, given)
+        own = self._own(places, bringing)
+        self._activity.lay_structs([astuple(candidates[n].features) for n in bringing], own, unseen)
+        return places, own
 
-    def _with_columns(self, candidates: Columns, places: list[int | None], unseen: dict[str, int]) -> Matrix:
-        """The rows of those candidates of a table that bring features."""
-        bringing = candidates.bringing()
-        return self._own(places, bringing, self._activity.read_columns(candidates, unseen)[bringing])
-
-    def _own(self, places: list[int | None], bringing: Sequence[int], given: Matrix) -> Matrix:
-        """Rows of the candidates that bring features, whose places become `~k`: what is given wins over the catalog."""
+    def _own(self, places: list[int | None], bringing: Sequence[int]) -> Matrix:
+        """What the catalog has of the candidates that bring features, whose places become `~k`: rows for them."""
         known = [self._stranger if (place := places[n]) is None else place for n in bringing]
-        rows = self.activities[known]
-        columns = self._activity.columns
-        rows[:, columns] = np.where(np.isnan(given), rows[:, columns], given) if self._index else given
         for k, n in enumerate(bringing):
             places[n] = ~k
-        return rows
+        return self.activities.take(known, axis=0)
 
     def _settle_unknown(self, candidates: Sequence[Any], places: list[int | None]) -> list[str]:
         """The ids without a place, which get the place of a stranger."""
@@ -112,6 +110,7 @@ class _Side:
         self.columns = np.array([column for _, column, _ in picked], dtype=np.intp)
         self._numeric_fields = numbers
         self._features = [feature for _, _, feature in picked]
+        self._positions = np.array([position for position, _, _ in picked], dtype=np.int64)
         self._numeric = np.array([position for position, _, _ in picked if position < numbers], dtype=np.intp)
         self._numbers = [(column, position) for position, column, _ in picked if position < numbers]
         self._categorical = [
@@ -119,6 +118,8 @@ class _Side:
             for out, (position, column, feature) in enumerate(picked)
             if position >= numbers
         ]
+        self._terms_of_codes = Terms(np.arange(len(picked)), self.columns, np.full(len(picked), -1), np.array([np.nan]))
+        self._usual_terms = self._terms(fields, {})
 
     def catalog_columns(self) -> list[tuple[str, Sequence[str] | None]]:
         return [(feature.name, feature.categories) for feature in self._features]
@@ -138,8 +139,8 @@ class _Side:
                 unseen[name] = unseen.get(name, 0) + 1
         return row
 
-    def read(self, given: Sequence[tuple[Any, ...]], unseen: dict[str, int]) -> Matrix:
-        """Values of many structs, shape (len(given), len(self.columns)): numbers first, then categories as codes."""
+    def lay_structs(self, given: Sequence[tuple[Any, ...]], rows: Matrix, unseen: dict[str, int]) -> None:
+        """Put the values of structs into `rows`, one each: what is missing stays as it is."""
         numbers = self._numeric_fields
         values = np.empty((len(given), len(self.columns)))
         if len(self._numeric):
@@ -151,21 +152,25 @@ class _Side:
             values[:, out] = found
             if None in found and (strangers := sum(text is not None and text not in codes for text in texts)):
                 unseen[name] = unseen.get(name, 0) + strangers
-        return values
+        lay(values, self._terms_of_codes, rows, np.zeros(len(self.columns), np.int64))
 
-    def read_columns(self, given: Columns, unseen: dict[str, int]) -> Matrix:
-        """The same of a table's columns; what it does not have is missing."""
-        values = np.full((len(given), len(self.columns)), np.nan)
-        for out, feature in enumerate(self._features):
-            if feature.name in given.numbers:
-                values[:, out] = given.numbers[feature.name]
-        for out, _, _, name, codes in self._categorical:
-            if name in given.texts:
-                texts = given.texts[name]
-                values[:, out] = found = texts.codes(codes)
-                if strangers := int(np.sum(np.isnan(found) & ~texts.missing)):
-                    unseen[name] = unseen.get(name, 0) + strangers
-        return values
+    def lay_columns(self, given: Columns, rows: Matrix, unseen: dict[str, int]) -> None:
+        """The same with what candidates bring in columns."""
+        terms = self._terms(given.fields, given.texts) if given.texts else self._usual_terms
+        strangers = np.zeros(len(self.columns), np.int64)
+        lay(given.values, terms, rows, strangers)
+        if strangers.any():
+            for feature, count in zip(self._features, strangers.tolist(), strict=True):
+                if count:
+                    unseen[feature.name] = unseen.get(feature.name, 0) + count
+
+    def _terms(self, fields: Sequence[Field], texts: Mapping[int, Sequence[str | None]]) -> Terms:
+        starts = np.full(len(self._features), -1)
+        codes: list[float] = []
+        for out, _, position, _, known in self._categorical:
+            starts[out] = len(codes)
+            codes += [known.get(text, np.nan) for text in texts.get(position, fields[position].categories)]  # type: ignore[arg-type]
+        return Terms(self._positions, self.columns, starts, np.array([*codes, np.nan]))
 
 
 def _codes(feature: Feature) -> dict[str, float]:

@@ -108,7 +108,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
 
 class RankResponse(msgspec.Struct, gc=False):
     request_id: str
-    variant: Literal["control", "treatment"]
+    variant: Literal["control", "treatment", "interleaved"]
     assignment: Literal["hash", "forced", "fallback"]
     model: ModelVersion
     ranking: list[RankedActivity]
@@ -142,11 +142,19 @@ class RequestShape:
             kw_only=True,
         )
         self._decoder: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(self.request_type)
+        # What a body says besides its candidates, which come by another way.
         head_fields = [
             ("context", self.context_type | None, None),
             ("top_k", TopK | None, None),
             ("explain", bool | None, None),
         ]
+        self.rest_type = msgspec.defstruct(
+            "RankRequest",
+            [("candidates", None), *head_fields],
+            bases=(RankRequest,),
+            forbid_unknown_fields=True,
+            kw_only=True,
+        )
         self.head_type = msgspec.defstruct("RankHead", head_fields, bases=(RankHead,), forbid_unknown_fields=True)
         self._head_decoder: msgspec.json.Decoder[RankHead] = msgspec.json.Decoder(self.head_type)
 

@@ -28,6 +28,7 @@ from app.ranking import Ranker, Scorer, Scores, Work
 from app.rows import RowMaker, Rows
 from app.schemas import ModelVersion, RequestShape
 from app.settings import Settings
+from app.tracing import open_traces
 from batching import Batcher, Cost, Lane, LaneStats, Limits, Priority, calibrate
 from registry import Model, code_revision
 
@@ -74,6 +75,7 @@ class Service:
             fallback=settings.fallback_variant,
             forcing_allowed=settings.allow_forced_variant,
             has_treatment="treatment" in served,
+            treated="interleaved" if settings.assignment == "interleave" else "treatment",
         )
         processing = load_processing(settings.processing)
         self.shape = RequestShape.of_models(
@@ -81,12 +83,15 @@ class Service:
             max_candidates=settings.max_candidates,
             extra=extra_fields(processing),
         )
-        self.metrics = Metrics([variant for variant in VARIANTS if variant in served])
+        self.metrics = Metrics(
+            [variant for variant in VARIANTS if variant in served], interleaves=settings.assignment == "interleave"
+        )
         self._processing = processing
         self._makers = {variant: self._maker(one) for variant, one in served.items()}
         self.uses_histories = any(derived is not None for _, derived in self._makers.values())
         self.visitors = open_visitors(settings, self.metrics)
         self.explainer = Explainer({variant: one.model for variant, one in served.items()})
+        self.traces = open_traces(self.code_version)
         self.onlooker = Onlooker(settings, served, self.experiment, self.metrics)
         self.intake = Intake(
             self.visitors,
@@ -105,6 +110,7 @@ class Service:
         self.heartbeat = Heartbeat(self._refresh_gauges)
         self.code_headers = [(b"x-code-version", self.code_version.encode())]
         self._passports = {id(one.model): self._passport_of(one.model) for one in served.values()}
+        self.joint_passport = self._passport_of(*(one.model for one in served.values()))
 
     async def start(self) -> None:
         """Warm up, measure what scoring costs, and say who serves. The service is ready afterwards."""
@@ -164,13 +170,15 @@ class Service:
             await self.catalog_watch.stop()
         await self.visitors.close()
         self.onlooker.stop()
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)  # it waits for the collector
         self.explainer.close()
         self.heartbeat.stop()
 
-    def check_lag(self, variant: Variant, priority: Priority) -> None:
-        """Refuse what a late event loop had better not take on. Raises `LoopLate`."""
-        lag = self.heartbeat.standing_lag_seconds
-        allowed = LAG_SHARE[priority] * self.settings.request_timeout_ms / 1e3
+    def check_lag(self, variant: Variant, priority: Priority, due_seconds: float) -> None:
+        """Refuse what a late event loop had better not take on, due so soon. Raises `LoopLate`."""
+        lag = self.heartbeat.lag_seconds()
+        allowed = LAG_SHARE[priority] * due_seconds
         if lag > allowed:
             raise LoopLate(variant, rows=0, needed=lag, allowed=allowed, retry_after_seconds=lag)
 
@@ -182,8 +190,10 @@ class Service:
         """What an answer says of the model and the code that made it."""
         return self._passports[id(model)]
 
-    def _passport_of(self, model: Model) -> Passport:
-        name, version = model.bundle.name, model.bundle.version
+    def _passport_of(self, *models: Model) -> Passport:
+        """That of an answer which all of these models made, control's first."""
+        name = "+".join(model.bundle.name for model in models)
+        version = "+".join(model.bundle.version for model in models)
         lines = f"x-model-version: {name}/{version}\r\nx-code-version: {self.code_version}\r\n"
         return Passport(ModelVersion(name, version), lines.encode())
 

@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     )
     split_salt: str = Field("frontrow", min_length=1, max_length=64, description="salt of the split's hash")
     treatment_share: Share = Field(0.5, description="share of visitors that get treatment, in steps of 0.0001")
+    assignment: Literal["split", "interleave"] = Field(
+        "split",
+        description="what the treatment's share of the visitors gets: treatment, or both models' rankings in one "
+        "(docs/experiments.md)",
+    )
     fallback_variant: Literal["control", "treatment"] = Field(
         "control", description="variant of a request without a visitor id"
     )

@@ -1,6 +1,7 @@
 """What Prometheus can scrape of the traffic itself: whether it drifts, is split as it should be, and is logged."""
 
 import math
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -45,6 +46,12 @@ class TrafficMetrics:
         self.shadow_refused = Counter(
             "frontrow_shadow_refused", "Rankings that the shadow could not follow.", registry=registry
         )
+        self.alone = Counter(
+            "frontrow_interleaved_alone",
+            "Answers that should have been of both models, and are of one, by the variant that had no ranking.",
+            ["variant"],
+            registry=registry,
+        )
         self._written = {kind: self._counter(name, "written", "Lines written") for kind, name in LOG_NAMES.items()}
         self._dropped = {
             kind: self._counter(name, "dropped", "Lines lost, since too many waited or the disk refused them")
@@ -70,11 +77,12 @@ class TrafficMetrics:
         self._dropped[kind].inc(stats.dropped - dropped)
         self._counted[kind] = (stats.written, stats.dropped)
 
-    def agrees(self, found: Agreement) -> None:
-        """Take in how alike the two models ranked a request; tau is not known where a model sees no difference."""
-        if not math.isnan(found.tau):
-            self.shadow_turned.observe((1 - found.tau) / 2)
-        self.shadow_overlap.observe(found.overlap)
+    def agree(self, found: Iterable[Agreement]) -> None:
+        """Take in how alike the two models ranked requests; tau is not known where a model sees no difference."""
+        for one in found:
+            if not math.isnan(one.tau):
+                self.shadow_turned.observe((1 - one.tau) / 2)
+            self.shadow_overlap.observe(one.overlap)
 
     def _histogram(self, name: str, says: str) -> Histogram:
         return Histogram(name, says, buckets=SHARES, registry=self._registry)

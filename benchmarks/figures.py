@@ -198,12 +198,11 @@ class _Table:
 def _recoveries(windows: Windows, schedule: Schedule) -> list[Recovery]:
     starts = schedule.starts()
     return [
-        Recovery(starts[phase], _recovery(windows, starts[phase], starts[phase + 1]))
-        for phase in falls(schedule.phases)
+        Recovery(starts[phase], recovery(windows, starts[phase], starts[phase + 1])) for phase in falls(schedule.phases)
     ]
 
 
-def _recovery(windows: Windows, start: float, end: float) -> float | None:
+def recovery(windows: Windows, start: float, end: float) -> float | None:
     """Seconds from `start` until both the next whole second and all the rest until `end` go well."""
     first, last, second = (round(moment / windows.seconds) for moment in (start, end, 1))
     for window in range(first, last - second + 1):

@@ -149,25 +149,34 @@ def experiment() -> None:
 def experiment_report(log: Path, name: str, metrics: str | None, out: Path, **question: Any) -> None:
     """Compare the variants by the logs of a folder: exposures, feedback, and rankings where they are logged.
 
+    Where rankings were interleaved, by whose picks the visitors clicked.
+
     \b
     frontrow experiment report logs/ --metrics http://127.0.0.1:8000/metrics
     """  # noqa: D301 click reads the \b
     with _spoken_errors():
-        from monitoring import experiment_report as report
+        from monitoring import experiment_report, preference_report
         from monitoring.experiment import Question, analyze
         from monitoring.exposures import EXPOSURES, FEEDBACK, Exposure, Feedback
         from monitoring.journal import Reader
+        from monitoring.preference import preference
         from monitoring.ranking_log import KIND, LoggedRanking
-        from registry.text_table import table
 
-        found = analyze(
-            Question(experiment=name, **question),
-            Reader(log, EXPOSURES, Exposure),
-            Reader(log, FEEDBACK, Feedback),
-            Reader(log, KIND, LoggedRanking),
-            _guardrails(metrics),
-        )
-        out.write_text(report.html(found))
+        exposures, feedback = Reader(log, EXPOSURES, Exposure), Reader(log, FEEDBACK, Feedback)
+        preferred = preference(name, exposures, feedback)
+        if preferred is not None:
+            _tell(preference_report, preferred, out)
+            return
+        rankings = Reader(log, KIND, LoggedRanking)
+        found = analyze(Question(name, **question), exposures, feedback, rankings, _guardrails(metrics))
+        _tell(experiment_report, found, out)
+
+
+def _tell(report: Any, found: Any, out: Path) -> None:
+    """Write the page, and say the same in words."""
+    from registry.text_table import table
+
+    out.write_text(report.html(found))
     click.echo(report.says(found) + "\n")
     for line in table(list(report.rows(found))):
         click.echo(line)

@@ -60,7 +60,9 @@ class Findings(NamedTuple):
     guardrails: Guardrails | None
 
 
-class _Unit(NamedTuple):
+class Unit(NamedTuple):
+    """A visitor: what they got, and since when."""
+
     variant: str
     at: int
 
@@ -74,7 +76,7 @@ def analyze(
 ) -> Findings:
     """Join the logs. Raises `ExperimentError` where a variant of the experiment has no visitor whom chance gave it."""
     units, crossed = _units(question.experiment, exposures)
-    done = _by_unit(feedback, units)
+    done = by_unit(feedback, units)
     sides = [{key: unit for key, unit in units.items() if unit.variant == name} for name in VARIANTS]
     if not all(sides):
         sizes = " and ".join(f"{len(side):,} in {name}" for side, name in zip(sides, VARIANTS, strict=True))
@@ -92,18 +94,18 @@ def analyze(
     )
 
 
-def _units(experiment: str, exposures: Iterable[Exposure]) -> tuple[dict[str, _Unit], int]:
+def _units(experiment: str, exposures: Iterable[Exposure]) -> tuple[dict[str, Unit], int]:
     """The visitors whom chance gave a variant, since when, and how many there were in both."""
     first: dict[str, dict[str, int]] = defaultdict(dict)
     for one in exposures:
         if one.experiment == experiment and one.reason == ANALYZED and one.variant in VARIANTS:
             seen = first[one.unit]
             seen[one.variant] = min(one.at, seen.get(one.variant, one.at))
-    units = {unit: _Unit(*next(iter(seen.items()))) for unit, seen in first.items() if len(seen) == 1}
+    units = {unit: Unit(*next(iter(seen.items()))) for unit, seen in first.items() if len(seen) == 1}
     return units, len(first) - len(units)
 
 
-def _by_unit(feedback: Iterable[Feedback], units: Mapping[str, _Unit]) -> dict[str, list[Feedback]]:
+def by_unit(feedback: Iterable[Feedback], units: Mapping[str, Unit]) -> dict[str, list[Feedback]]:
     """What each visitor did from the first exposure on, in order of time, each event once."""
     done: dict[str, set[Feedback]] = defaultdict(set)
     for one in feedback:
@@ -114,7 +116,7 @@ def _by_unit(feedback: Iterable[Feedback], units: Mapping[str, _Unit]) -> dict[s
 
 
 def _conversion(
-    question: Question, sides: Sequence[Mapping[str, _Unit]], done: Mapping[str, Sequence[Feedback]]
+    question: Question, sides: Sequence[Mapping[str, Unit]], done: Mapping[str, Sequence[Feedback]]
 ) -> Measured:
     window = question.attribution_days * DAY_MS
     shares = [
@@ -135,14 +137,15 @@ def _conversion(
 def _ndcg(
     experiment: str,
     rankings: Iterable[LoggedRanking],
-    units: Mapping[str, _Unit],
+    units: Mapping[str, Unit],
     done: Mapping[str, Sequence[Feedback]],
 ) -> Measured | None:
     """Mean over the clicked rankings of each visitor, then over the visitors."""
     values: dict[str, list[float]] = defaultdict(list)
     for unit, shown in _shown(experiment, rankings, units).items():
-        for ranking, clicked in _clicked(shown, done.get(unit, ())):
-            values[unit].append(ndcg_of_clicks(ranking, clicked))
+        rankings_shown = [one.ranking for one in shown]
+        for place, clicked in clicks([one.moment for one in shown], rankings_shown, done.get(unit, ())).items():
+            values[unit].append(ndcg_of_clicks(rankings_shown[place], clicked))
     means = [
         np.array([np.mean(found) for unit, found in values.items() if units[unit].variant == name]) for name in VARIANTS
     ]
@@ -166,7 +169,7 @@ def ndcg_of_clicks(ranking: Sequence[str], clicked: set[str]) -> float:
 
 
 def _shown(
-    experiment: str, rankings: Iterable[LoggedRanking], units: Mapping[str, _Unit]
+    experiment: str, rankings: Iterable[LoggedRanking], units: Mapping[str, Unit]
 ) -> dict[str, list[LoggedRanking]]:
     """The rankings that each visitor was shown by the variant that chance gave it, in order of time."""
     shown: dict[str, list[LoggedRanking]] = defaultdict(list)
@@ -179,17 +182,21 @@ def _shown(
     return shown
 
 
-def _clicked(shown: Sequence[LoggedRanking], events: Sequence[Feedback]) -> Iterable[tuple[Sequence[str], set[str]]]:
-    """The rankings that were clicked, and on what. A click is one on the latest ranking before it that had it."""
-    moments = [one.moment for one in shown]
-    clicks: dict[int, set[str]] = defaultdict(set)
+def clicks(
+    moments: Sequence[int], rankings: Sequence[Sequence[str]], events: Sequence[Feedback]
+) -> dict[int, set[str]]:
+    """The places of the rankings that were clicked, and on what. A click is one on the latest before it that had it.
+
+    moments: when each ranking was shown, in order.
+    """
+    found: dict[int, set[str]] = defaultdict(set)
     for event in events:
         if event.kind == "view":
             continue
         for place in range(bisect_right(moments, event.at) - 1, -1, -1):
             if event.at - moments[place] > CLICK_MS:
                 break
-            if event.activity in shown[place].ranking:
-                clicks[place].add(event.activity)
+            if event.activity in rankings[place]:
+                found[place].add(event.activity)
                 break
-    return [(shown[place].ranking, clicked) for place, clicked in clicks.items()]
+    return found

@@ -4,12 +4,13 @@ A visitor is in them as a digest of the id (`features.visitor_key`, hex), never 
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import msgspec
 
 from features.events import Event, visitor_key
+from monitoring.interleaving import Interleaved, Team
 from monitoring.journal import Journal
 from monitoring.srm import Ratio, ratio
 
@@ -17,13 +18,17 @@ EXPOSURES: Final = "exposures"
 FEEDBACK: Final = "feedback"
 DAY_MS: Final = 86_400_000
 SLOTS: Final = 2**20  # 8 MiB
+PLACES: Final = 100  # of an interleaved ranking that are logged; nobody clicks further down
 ANALYZED: Final = "hash"  # the reason of an assignment by chance; others say nothing about a variant
 
 Kind = Literal["view", "click", "booking"]
 
 
-class Exposure(msgspec.Struct, frozen=True):
-    """The first ranking of a day that a visitor saw in an experiment. `at` in milliseconds since 1970."""
+class Exposure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The first ranking of a day that a visitor saw in an experiment. `at` in milliseconds since 1970.
+
+    Of interleaved rankings each one: `order` has the ids of its first 100 places, `teams` the variant that picked each.
+    """
 
     at: int
     experiment: str
@@ -31,6 +36,8 @@ class Exposure(msgspec.Struct, frozen=True):
     variant: str
     reason: str
     model: str
+    order: Sequence[str] = ()
+    teams: Sequence[Team] = ()
 
 
 class Feedback(msgspec.Struct, frozen=True):
@@ -59,24 +66,40 @@ class Exposures:
         self._day = -1
         self._counts = {"control": 0, "treatment": 0}
 
-    def saw(self, visitor: str | None, variant: str, reason: str, model: str, at: int) -> None:
+    def saw(
+        self,
+        visitor: str | None,
+        variant: str,
+        reason: str,
+        model: str,
+        at: int,
+        *,
+        draft: Interleaved | None = None,
+    ) -> None:
         """Take in an answered ranking; without a visitor it is nobody's exposure. `at` in milliseconds since 1970."""
         if visitor is None:
             return
         day = at // DAY_MS
         digest = hash((visitor, variant, reason, day))
-        if self._seen[digest & self._mask] == digest:
+        known = self._seen[digest & self._mask] == digest
+        if known and draft is None:
             return
         if self._journal is not None:
             unit = visitor_key(visitor).hex()
-            if not self._journal.offer(Exposure(at, self._experiment, unit, variant, reason, model)):
+            picks = () if draft is None else (draft.order[:PLACES], draft.teams[:PLACES])
+            entry = Exposure(at, self._experiment, unit, variant, reason, model, *picks)
+            if not self._journal.offer(entry, parts=1 + len(entry.order)):
                 return
+        if not known:
+            self._count(digest, day, variant, reason)
+
+    def _count(self, digest: int, day: int, variant: str, reason: str) -> None:
         self._seen[digest & self._mask] = digest
         if day != self._day:
             self._day = day
             self._counts = dict.fromkeys(self._counts, 0)
         if reason == ANALYZED:
-            self._counts[variant] += 1
+            self._counts["control" if variant == "control" else "treatment"] += 1  # its share may be interleaved
 
     def ratio(self) -> Ratio:
         """Whether today's visitors are split as they should be. Each day is judged alone: so a visitor counts once."""

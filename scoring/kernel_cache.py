@@ -5,13 +5,14 @@ and serves from a root that is read-only.
 """
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llvmlite import binding
-from numba import config
+from numba import config, njit
 from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache, UserProvidedCacheLocator
 
 
@@ -40,6 +41,14 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
         """Keep it where that is possible: a full disk or a folder that cannot be written is no reason to fail."""
         with suppress(OSError):
             super().save_overload(sig, data)
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile a function that Python calls; its machine code is kept where there is a place for it."""
+    dispatcher = njit(**options)(function)
+    with suppress(RuntimeError):  # there is none
+        dispatcher._cache = KernelCache(function)  # noqa: SLF001 as `cache=True` does, with numba's own
+    return dispatcher
 
 
 @cache

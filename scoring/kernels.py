@@ -8,7 +8,6 @@ stays off: the same IEEE additions as LightGBM's, so the same doubles.
 # ruff: noqa: PLR0917
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +15,7 @@ from llvmlite import ir
 from numba import njit, types, uint8, uint32, uint64
 from numba.extending import intrinsic
 
-from scoring.kernel_cache import KernelCache
+from scoring.kernel_cache import compiled
 
 LANES: Final = 8  # rows walked side by side, so that their loads overlap
 TILE: Final = 4  # blocks of rows that walk a tree one after the other, while its nodes are in the nearest cache
@@ -25,11 +24,8 @@ ZERO_THRESHOLD: Final = float(np.float32(1e-35))
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls; its machine code is kept where there is a place for it."""
-    dispatcher = njit(nogil=True)(function)
-    with suppress(RuntimeError):  # there is none
-        dispatcher._cache = KernelCache(function)  # noqa: SLF001 as `cache=True` does, with numba's own
-    return dispatcher
+    """Compile a function that Python calls, which lets others have the interpreter meanwhile."""
+    return compiled(function, nogil=True)
 
 
 @intrinsic

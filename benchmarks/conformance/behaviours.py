@@ -12,23 +12,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Self
 
-from benchmarks.conformance.finding import Check, Finding, Subject, failed, passed
+from benchmarks.conformance.finding import Check, Finding, Subject, judged
 from benchmarks.conformance.wire import exchange, seen
-from benchmarks.errors import Unreachable
-from benchmarks.peers.errors import NotMeasured, WrongAnswer
+from benchmarks.peers.errors import WrongAnswer
 from benchmarks.peers.measure import check_scores
 from benchmarks.peers.running import running
 from benchmarks.target import Answer
 
+GROUP = "behaviour"
 JSON = {"Content-Type": "application/json"}
-BURST, LEAVERS, SLOW, CALLERS = 200, 200, 500, 16
+BURST, LEAVERS, DEAF, CALLERS = 200, 200, 5, 16
 REFUSALS = {429, 503}
 RECEIPT_SECONDS = 20.0
 OVERSIZE_BYTES = 64 * 2**20
 PIECE_BYTES = 2**20
+DEAF_BYTES, DEAF_SECONDS, SMALL_BUFFER_BYTES = 64 * 2**20, 1.0, 4_096
+GROWTH_BYTES = 64 * 2**20
 DRAIN_AFTER_ANSWERS = 200
 DRAIN_SECONDS = 20.0
 ON_THE_WAY_SECONDS = 0.01
@@ -36,7 +37,7 @@ _NUMBER = re.compile(rb"(?<=[\[:,])-?\d+\.\d+")
 
 
 def behaviour_checks() -> list[Check]:
-    """Checks in an order that leaves the server running until the last one stops it."""
+    """Checks that leave the server running."""
     checks: Sequence[tuple[str, Callable[[Subject], Finding]]] = (
         ("alone and among others a question gets equal scores", _equal),
         (f"{BURST} callers at once: each is answered, right or with a refusal", _burst),
@@ -44,21 +45,21 @@ def behaviour_checks() -> list[Check]:
         ("a body that is no JSON is the caller's fault", _no_json),
         (f"a body of {OVERSIZE_BYTES // 2**20} MiB is refused before it is read", _oversize),
         (f"{LEAVERS} callers who leave at once harm nobody", _leavers),
-        (f"{SLOW} slow callers keep nobody from being answered", _beside_slow),
+        (f"{DEAF} callers who read no answers cost {GROWTH_BYTES // 2**20} MiB of memory at most", _deaf),
         (f"a body that stops coming is cut within {RECEIPT_SECONDS:g} s", _slow_body),
         (f"headers that stop coming are cut within {RECEIPT_SECONDS:g} s", _slow_headers),
+    )
+    return [Check(GROUP, name, run) for name, run in checks]
+
+
+def ending_checks() -> list[Check]:
+    """Checks in their order: the first one stops the server, the others start it anew."""
+    checks: Sequence[tuple[str, Callable[[Subject], Finding]]] = (
         ("SIGTERM: what was accepted is answered, and the process ends", _drain),
         ("it starts again on its port", _restart),
+        ("killed amid requests it starts again on its port", _killed),
     )
-    return [Check("behaviour", name, partial(_reported, run)) for name, run in checks]
-
-
-def _reported(run: Callable[[Subject], Finding], subject: Subject) -> Finding:
-    """A server that cannot be reached, or answers wrong, has failed the check."""
-    try:
-        return run(subject)
-    except (NotMeasured, Unreachable, OSError) as error:
-        return failed(str(error) or type(error).__name__)
+    return [Check(GROUP, name, run) for name, run in checks]
 
 
 def _scores(subject: Subject, answer: Answer, number: int) -> None:
@@ -85,12 +86,12 @@ def _equal(subject: Subject) -> Finding:
     alone = _everyone(subject, numbers, 1)
     together = _everyone(subject, [*numbers, *numbers], CALLERS)
     right = set(alone) == set(together) == {200}
-    return Finding(right, f"alone {_told(alone)}, {CALLERS} at a time {_told(together)}")
+    return judged(f"alone {_told(alone)}, {CALLERS} at a time {_told(together)}", right=right)
 
 
 def _burst(subject: Subject) -> Finding:
     found = _everyone(subject, [number % len(subject.queries) for number in range(BURST)], BURST)
-    return Finding(set(found) <= {200} | REFUSALS and found[200] > 0, _told(found))
+    return judged(_told(found), right=set(found) <= {200} | REFUSALS and found[200] > 0)
 
 
 def _poisoned(subject: Subject) -> Finding:
@@ -108,19 +109,19 @@ def _poisoned(subject: Subject) -> Finding:
                 if place and answer.status == 200:
                     _scores(subject, answer, place % len(subject.bodies))
     right = set(of_others) <= {200} and all(400 <= status < 500 for status in of_poison)
-    return Finding(right, f"bad one {_told(of_poison)}; neighbours {_told(of_others)}")
+    return judged(f"bad one {_told(of_poison)}; neighbours {_told(of_others)}", right=right)
 
 
 def _no_json(subject: Subject) -> Finding:
     found = Counter(subject.send(body).status for body in (b"", b"{", b"\xff\xfe", b"[1, 2", b"null"))
-    return Finding(all(400 <= status < 500 for status in found), _told(found))
+    return judged(_told(found), right=all(400 <= status < 500 for status in found))
 
 
 def _oversize(subject: Subject) -> Finding:
     head = subject.ordinary.request(framing=b"Content-Length: %d" % OVERSIZE_BYTES, body=b"")
     pieces = [head, *[b" " * PIECE_BYTES] * (OVERSIZE_BYTES // PIECE_BYTES)]
     found = exchange(subject.target, pieces, seconds=10)
-    return Finding(found.statuses in ([413], []) and found.closed, seen(found))
+    return judged(seen(found), right=found.statuses in ([413], []) and found.closed)
 
 
 def _leavers(subject: Subject) -> Finding:
@@ -128,22 +129,39 @@ def _leavers(subject: Subject) -> Finding:
         with socket.create_connection((subject.target.host, subject.target.port), timeout=5) as caller:
             caller.sendall(subject.ordinary.request()[: None if number % 2 else -10])
     found = _everyone(subject, range(len(subject.queries)), 4)
-    return Finding(set(found) == {200}, f"afterwards {_told(found)}")
+    return judged(f"afterwards {_told(found)}", right=set(found) == {200})
 
 
-def _beside_slow(subject: Subject) -> Finding:
-    half = subject.ordinary.request()[:-10]
-    slow = []
+def _deaf(subject: Subject) -> Finding:
+    """Callers who send requests one after another and read no answer: a server that reads on keeps those answers."""
+    before = subject.server.memory_bytes()
+    deaf: list[socket.socket] = []
     try:
-        for _ in range(SLOW):
-            caller = socket.create_connection((subject.target.host, subject.target.port), timeout=5)
-            slow.append(caller)
-            caller.sendall(half)
+        taken = sum(_pour(subject, deaf) for _ in range(DEAF))
         found = _everyone(subject, range(len(subject.queries)), 4)
+        grown = subject.server.memory_bytes() - before
     finally:
-        for caller in slow:
+        for caller in deaf:
             caller.close()
-    return Finding(set(found) == {200}, f"others {_told(found)}")
+    told = f"others {_told(found)}; it took {taken / 2**20:.0f} MiB of theirs and grew by {grown / 2**20:.0f} MiB"
+    return judged(told, right=set(found) == {200} and grown <= GROWTH_BYTES)
+
+
+def _pour(subject: Subject, deaf: list[socket.socket]) -> int:
+    """Send requests on one more connection until it takes no more; returns the bytes that it took."""
+    caller = socket.socket()
+    deaf.append(caller)
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)  # or the system would read for it
+    caller.settimeout(DEAF_SECONDS)
+    caller.connect((subject.target.host, subject.target.port))
+    request = subject.ordinary.request()
+    endless, taken = memoryview(request * (1 + PIECE_BYTES // len(request))), 0
+    try:
+        while taken < DEAF_BYTES:
+            taken += caller.send(endless[taken % len(request) :])
+    except (TimeoutError, ConnectionError):
+        pass  # it reads no more
+    return taken
 
 
 def _slow_body(subject: Subject) -> Finding:
@@ -157,7 +175,7 @@ def _slow_headers(subject: Subject) -> Finding:
 def _cut(subject: Subject, part: bytes) -> Finding:
     found = exchange(subject.target, [part], seconds=RECEIPT_SECONDS)
     right = found.closed and found.statuses in ([408], [])
-    return Finding(right, f"{seen(found)} after {found.seconds:.0f} s")
+    return judged(f"{seen(found)} after {found.seconds:.0f} s", right=right)
 
 
 def _drain(subject: Subject) -> Finding:
@@ -169,15 +187,28 @@ def _drain(subject: Subject) -> Finding:
         ended = _wait(lambda: subject.server.exit_code() is not None, DRAIN_SECONDS)
     code = subject.server.exit_code()
     right = ended and not callers.lost and set(callers.statuses) <= {200} | REFUSALS
-    return Finding(right, f"{_told(callers.statuses)}, {callers.lost} lost, exit code {code}")
+    return judged(f"{_told(callers.statuses)}, {callers.lost} lost, exit code {code}", right=right)
 
 
 def _restart(subject: Subject) -> Finding:
-    target = subject.target
-    with running(subject.peer.launch(subject.place), subject.place.scratch / "restarted.log") as server:
-        server.wait_for(replace(target, path=subject.peer.ready))
+    return _started_again(subject, "restarted.log")
+
+
+def _killed(subject: Subject) -> Finding:
+    """All its processes at once, as the end of a container is; its callers' connections are left to the system."""
+    with running(subject.peer.launch(subject.place), subject.place.scratch / "killed.log") as server:
+        server.wait_for(replace(subject.target, path=subject.peer.ready))
+        with _Callers(subject) as callers:
+            callers.wait_for(DRAIN_AFTER_ANSWERS)
+            server.signal(signal.SIGKILL)
+    return _started_again(subject, "after-kill.log")
+
+
+def _started_again(subject: Subject, log: str) -> Finding:
+    with running(subject.peer.launch(subject.place), subject.place.scratch / log) as server:
+        server.wait_for(replace(subject.target, path=subject.peer.ready))
         found = _everyone(subject, range(len(subject.queries)), 4)
-    return passed(f"{_told(found)} after {server.seconds():.1f} s") if set(found) == {200} else failed(_told(found))
+        return judged(f"{_told(found)} after {server.seconds():.1f} s", right=set(found) == {200})
 
 
 class _Callers:

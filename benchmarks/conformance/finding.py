@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmarks.conformance.attacks import Ordinary
 from benchmarks.peers.peer import Peer, Place
@@ -9,12 +10,15 @@ from benchmarks.peers.query import Query
 from benchmarks.peers.running import Server
 from benchmarks.target import Answer, Target
 
+Verdict = Literal["passed", "failed", "not offered"]
+"""`not offered`: the server has no such thing, which is neither right nor wrong; it never counts as passed."""
+
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether a check passed, and what was seen."""
+    """What was seen, and what that is worth."""
 
-    passed: bool
+    verdict: Verdict
     seen: str
 
 
@@ -50,9 +54,9 @@ class Check:
     run: Callable[[Subject], Finding]
 
 
-def passed(seen: str) -> Finding:
-    return Finding(passed=True, seen=seen)
+def judged(seen: str, *, right: bool) -> Finding:
+    return Finding("passed" if right else "failed", seen)
 
 
 def failed(seen: str) -> Finding:
-    return Finding(passed=False, seen=seen)
+    return Finding("failed", seen)

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.conformance.behaviours import behaviour_checks
-from benchmarks.conformance.finding import Check, Finding, Subject
+from benchmarks.conformance.behaviours import behaviour_checks, ending_checks
+from benchmarks.conformance.finding import Check, Finding, Subject, Verdict, failed
+from benchmarks.conformance.under_load import Scale, load_checks
 from benchmarks.conformance.wire_checks import wire_checks
+from benchmarks.errors import BenchError
 from benchmarks.peers.environment import python_of
 from benchmarks.peers.measure import Site, body_of
 from benchmarks.peers.peer import Peer, Place, Workload, free_port
@@ -23,12 +25,13 @@ class Row:
 
     group: str
     name: str
-    passed: bool
+    verdict: Verdict
     seen: str
 
 
-def all_checks() -> list[Check]:
-    return [*wire_checks(), *behaviour_checks()]
+def all_checks(scale: Scale) -> list[Check]:
+    """In an order that leaves the server running until the last ones stop it."""
+    return [*wire_checks(), *behaviour_checks(), *load_checks(scale), *ending_checks()]
 
 
 def examine(peer: Peer, queries: Sequence[Query], site: Site, checks: Sequence[Check], say: Say) -> Iterator[Row]:
@@ -46,8 +49,13 @@ def examine(peer: Peer, queries: Sequence[Query], site: Site, checks: Sequence[C
         subject = Subject(peer, place, target, list(queries), bodies, server)
         for check in checks:
             say(check.name)
-            yield _row(check, check.run(subject))
+            finding = run(check, subject)
+            yield Row(check.group, check.name, finding.verdict, finding.seen)
 
 
-def _row(check: Check, finding: Finding) -> Row:
-    return Row(check.group, check.name, finding.passed, finding.seen)
+def run(check: Check, subject: Subject) -> Finding:
+    """A server that cannot be reached, or answers wrong, has failed the check."""
+    try:
+        return check.run(subject)
+    except (BenchError, OSError) as error:
+        return failed(str(error) or type(error).__name__)

@@ -3,7 +3,7 @@
 from functools import partial
 
 from benchmarks.conformance.attacks import ANYTHING, ATTACKS, CLOSING, Attack
-from benchmarks.conformance.finding import Check, Finding, Subject, failed, passed
+from benchmarks.conformance.finding import Check, Finding, Subject, failed, judged
 from benchmarks.conformance.wire import Exchange, exchange, seen
 from benchmarks.errors import Unreachable
 
@@ -13,7 +13,9 @@ NOT_FOR_CALLERS = (b"Traceback (most recent call last)", b'File "/')
 
 def wire_checks() -> list[Check]:
     return [
-        Check(group, attack.name, partial(_attack, attack)) for group, attacks in ATTACKS.items() for attack in attacks
+        Check(f"wire: {group}", attack.name, partial(_attack, attack))
+        for group, attacks in ATTACKS.items()
+        for attack in attacks
     ]
 
 
@@ -43,4 +45,4 @@ def judge(attack: Attack, found: Exchange) -> Finding:
         silent = attack.hang_up and not statuses
         right = right and (len(statuses) == 1 or silent) and found.closed
         right = right and (attack.allowed == CLOSING or not succeeded)
-    return (passed if right else failed)(seen(found))
+    return judged(seen(found), right=right)

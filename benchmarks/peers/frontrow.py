@@ -52,4 +52,5 @@ PEER = Peer(
     paths={"inline": "/v1/rank", "catalog": "/v1/rank"},
     body=body,
     scores=scores,
+    deadline=lambda seconds: {"X-Request-Timeout-Ms": f"{1e3 * seconds:g}"},
 )

@@ -50,7 +50,8 @@ class Peer:
 
     `requirements`: its locked environment, or None for Frontrow's own; `ready`: the path that answers 200 when it is;
     `body`: the JSON to send to `paths`; `scores`: one a candidate in the order of the request, from the JSON of an
-    answer; `prepare`: what runs to its end before the start, untimed.
+    answer; `prepare`: what runs to its end before the start, untimed; `deadline`: headers that say how many seconds a
+    caller waits, None where there is no such thing.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Peer:
     body: Callable[[Query, Workload], Any]
     scores: Callable[[Any, Query], Sequence[float]]
     prepare: Callable[[Place], Launch] | None = None
+    deadline: Callable[[float], Mapping[str, str]] | None = None
 
 
 def plain_body(query: Query, workload: Workload) -> dict[str, Any]:

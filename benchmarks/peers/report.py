@@ -13,7 +13,7 @@ from benchmarks.peers.closed_loop import ClosedLoop
 from benchmarks.peers.measure import Figures, Outcome
 from benchmarks.peers.targets import MANY_P50, USUAL_CANDIDATES, Results, verdicts
 
-BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
+BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
 PICTURE = "peers.svg"
 GENERATOR_IS_THE_LIMIT = 0.8  # of its one core
 HEADINGS = {
@@ -65,13 +65,14 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def write_into(page: Path, text: str) -> None:
-    """Put `text` between the markers of `page`; raises BadPage where they are not."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+def write_into(page: Path, text: str, subject: str = "peers") -> None:
+    """Put `text` between the markers of `subject` on `page`; raises BadPage where they are not."""
+    opening, closing = BEGIN.format(subject), END.format(subject)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(opening)
+    _, end, after = rest.partition(closing)
     if not (begin and end):
-        raise BadPage(f"{page}: there is no {BEGIN} ... {END} to write into")
-    page.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+        raise BadPage(f"{page}: there is no {opening} ... {closing} to write into")
+    page.write_text(f"{before}{opening}\n{text}{closing}{after}", encoding="utf-8")
 
 
 def _of(comparison: Comparison, workload: str) -> list[Outcome]:

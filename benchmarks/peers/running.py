@@ -52,6 +52,12 @@ class Server:
         """None while it runs."""
         return self._process.poll()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes."""
+        for process in _tree(self.pid):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
     def memory_bytes(self) -> int:
         """Memory of all its processes; what several share counts once (PSS)."""
         return sum(_memory_of(process) for process in _tree(self.pid))

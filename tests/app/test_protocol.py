@@ -13,6 +13,7 @@ from app.protocol import MAX_HEAD_BYTES
 from app.service import Service
 
 BODY = json.dumps({"candidates": ["A1", "A2", "A3"]}).encode()
+PAGE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = b"POST /v1/rank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
@@ -61,6 +62,21 @@ async def caller(service: Service) -> AsyncIterator[Wire]:
 async def test_pipelined_requests_are_answered_in_their_order(caller: Wire) -> None:
     caller.send(b"".join(request(headers=b"X-Request-Id: r%d\r\n" % n) for n in range(50)))
     assert [(await caller.answer())[1]["x-request-id"] for _ in range(50)] == [f"r{n}" for n in range(50)]
+
+
+@pytest.mark.parametrize("asked", [[request()], [PAGE], [request(), PAGE, request()]], ids=len)
+async def test_what_is_no_request_is_answered_after_the_requests_before_it(asked: list[bytes], caller: Wire) -> None:
+    caller.send(b"".join(asked) + b"HOSTILE / HTTP/1.1\r\n\r\n" + request())
+    assert [(await caller.answer())[0] for _ in asked] == [200] * len(asked)
+    assert (await caller.answer())[0] == 400
+    assert await caller.rest() == b""
+
+
+async def test_a_pipelined_request_with_a_broken_body_costs_those_before_it_nothing(caller: Wire) -> None:
+    broken = HEAD + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n"
+    caller.send(request() + request() + broken)
+    assert [(await caller.answer())[0] for _ in range(3)] == [200, 200, 400]
+    assert await caller.rest() == b""
 
 
 async def test_a_page_between_two_rankings_keeps_its_place(caller: Wire) -> None:

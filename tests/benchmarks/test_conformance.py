@@ -5,20 +5,24 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.conformance.attacks import ANYTHING, ATTACKS, CLOSING, Attack, Ordinary
-from benchmarks.conformance.finding import Subject
-from benchmarks.conformance.report import markdown
-from benchmarks.conformance.suite import Row
+from benchmarks.conformance.behaviours import behaviour_checks
+from benchmarks.conformance.finding import Check, Finding, Subject, Verdict, failed, judged
+from benchmarks.conformance.frontrow import FRONTROW
+from benchmarks.conformance.report import Examination, load, markdown, save
+from benchmarks.conformance.suite import Row, all_checks, run
+from benchmarks.conformance.under_load import Scale
 from benchmarks.conformance.wire import Exchange, exchange
 from benchmarks.conformance.wire_checks import judge, wire_checks
+from benchmarks.errors import Unreachable
 from benchmarks.peers.measure import Site, body_of
 from benchmarks.peers.peer import OWN_PYTHON, Place, free_port
 from benchmarks.peers.query import Questioner, write_for_peers
-from benchmarks.peers.roster import FRONTROW
 from benchmarks.peers.running import running
 from benchmarks.reference_bundle import train
 from benchmarks.target import Target
@@ -58,7 +62,7 @@ def seen(*statuses: int, closed: bool = True, body: bytes = b"", garbage: bytes 
     ],
 )
 def test_what_counts_as_a_clean_refusal(attack: Attack, found: Exchange, right: bool) -> None:
-    assert judge(attack, found).passed is right
+    assert judge(attack, found).verdict == ("passed" if right else "failed")
 
 
 def test_there_are_at_least_sixty_attacks_each_with_a_name_of_its_own() -> None:
@@ -127,16 +131,62 @@ def test_a_caller_that_hangs_up_is_heard_by_the_server() -> None:
     assert (found.statuses, found.closed) == ([], True)
 
 
-def test_the_table_shows_what_one_of_them_failed() -> None:
-    rows = {
-        "Frontrow": [Row("chunks", "a", passed=True, seen="400, closed"), Row("chunks", "b", passed=True, seen="400")],
-        "other": [Row("chunks", "a", passed=False, seen="200|open"), Row("chunks", "b", passed=True, seen="400")],
-    }
-    text = markdown(rows, {"gone": "pip exits with 1"})
-    assert "| chunks | 2 of 2 | 1 of 2 |" in text
+def row(group: str, name: str, verdict: Verdict, seen: str) -> Row:
+    return Row(group, name, verdict, seen)
+
+
+KEYS = [("wire: chunks", "a"), ("wire: chunks", "b"), ("under load", "deadline")]
+OURS = Examination(
+    "Frontrow",
+    "2026-11-23",
+    "2 CPUs",
+    [
+        row("wire: chunks", "a", "passed", "400, closed"),
+        row("wire: chunks", "b", "passed", "400"),
+        row("under load", "deadline", "passed", "9 of 10"),
+    ],
+)
+OTHERS = Examination(
+    "other",
+    "2026-11-23",
+    "2 CPUs",
+    [
+        row("wire: chunks", "a", "failed", "200|open"),
+        row("wire: chunks", "b", "passed", "400"),
+        row("under load", "deadline", "not offered", "no header"),
+    ],
+)
+
+
+def test_the_table_counts_shows_figures_and_every_attack_that_one_of_them_failed() -> None:
+    text = markdown([OURS, OTHERS, Examination("gone", "", "", [], "pip exits with 1")], KEYS)
+    assert "| wire: chunks | 2 of 2 | 1 of 2 |" in text
     assert "| a | 400, closed | **200/open** |" in text
     assert "| b |" not in text
     assert "- gone was not examined: pip exits with 1" in text
+
+
+def test_what_is_not_offered_is_never_counted_as_passed() -> None:
+    text = markdown([OURS, OTHERS], KEYS)
+    assert "| under load | 1 of 1 | 0 of 0, 1 not offered |" in text
+    assert "| deadline | 9 of 10 | not offered: no header |" in text
+
+
+def test_a_run_of_some_checks_keeps_what_an_earlier_one_found_of_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "results" / "ours.json"
+    save(OURS, file)
+    save(replace(OURS, examined_at="later", rows=[row("wire: chunks", "a", "failed", "nothing")]), file)
+    found = load(file)
+    assert [(each.name, each.verdict) for each in found.rows] == [
+        ("a", "failed"),
+        ("b", "passed"),
+        ("deadline", "passed"),
+    ]
+    assert found.examined_at == "later"
+
+
+def test_a_server_that_did_not_come_up_has_no_table() -> None:
+    assert markdown([Examination("gone", "", "", [], "no")], KEYS) == "- gone was not examined: no\n"
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +207,26 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
 def test_frontrow_refuses_every_attack_but_those_that_are_known(subject: Subject) -> None:
     checks = wire_checks()
     with ThreadPoolExecutor(8) as pool:
-        findings = list(pool.map(lambda check: check.run(subject), checks))
-    failed = {check.name: each.seen for check, each in zip(checks, findings, strict=True) if not each.passed}
+        findings = list(pool.map(lambda check: run(check, subject), checks))
+    failed = {check.name: each.seen for check, each in zip(checks, findings, strict=True) if each.verdict == "failed"}
     assert not failed, failed
+
+
+def test_frontrow_behaves_among_bad_callers(subject: Subject) -> None:
+    """Those checks that need no silent machine and leave the server running."""
+    findings = {check.name: run(check, subject) for check in behaviour_checks()}
+    failed = {name: each.seen for name, each in findings.items() if each.verdict != "passed"}
+    assert not failed, failed
+
+
+def test_every_check_has_a_name_of_its_own() -> None:
+    keys = [(check.group, check.name) for check in all_checks(Scale())]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_server_that_cannot_be_reached_has_failed_the_check(subject: Subject) -> None:
+    def ask(_: Subject) -> Finding:
+        raise Unreachable("nobody there")
+
+    assert run(Check("group", "name", ask), subject) == failed("nobody there")
+    assert run(Check("group", "name", lambda _: judged("well", right=True)), subject).verdict == "passed"

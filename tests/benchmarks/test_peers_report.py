@@ -13,9 +13,10 @@ from benchmarks.peers.cli import peers, turns
 from benchmarks.peers.closed_loop import ClosedLoop
 from benchmarks.peers.measure import Figures, OpenLoop, Outcome
 from benchmarks.peers.picture import capacities, draw
-from benchmarks.peers.report import BEGIN, END, BadPage, Comparison, load, markdown, save, write_into
+from benchmarks.peers.report import BadPage, Comparison, load, markdown, save, write_into
 from benchmarks.peers.targets import Results, verdicts
 
+BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 TITLES = {"frontrow": "Frontrow", "echo": "bare echo", "fastapi": "FastAPI", "mosec": "mosec"}
 
 

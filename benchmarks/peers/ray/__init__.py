@@ -27,4 +27,5 @@ PEER = Peer(
     paths={"inline": "/", "catalog": "/"},
     body=plain_body,
     scores=plain_scores,
+    deadline=lambda seconds: {"X-Request-Timeout-Seconds": f"{seconds:g}"},
 )
