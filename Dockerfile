@@ -44,14 +44,14 @@ COPY frontrow.py .
 RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash . \
     && chmod -R a=rX,u+w /frontrow
 
-# A model that does not hold never gets into an image; this is also the proof that enough of the libraries is left.
+# A model that does not hold never gets into an image; this is also the proof that enough of the libraries is left, and
+# leaves the kernels' machine code for processors like this one. Others compile their own at each start.
 ARG BUNDLES=build/model
 COPY ${BUNDLES} /models
+ENV FRONTROW_CONTROL_MODEL=/models/control FRONTROW_TREATMENT_MODEL=/models/treatment NUMBA_CACHE_DIR=/frontrow/kernels
 RUN chmod -R a=rX,u+w /models \
-    && for variant in control treatment; do \
-        NUMBA_CACHE_DIR=/tmp/numba /venv/bin/python -B -c \
-            "import pathlib, sys, registry; registry.load_model(pathlib.Path(sys.argv[1]))" /models/$variant || exit; \
-    done
+    && /venv/bin/python -B -c "import asyncio, app.launch; asyncio.run(app.launch.try_out())" \
+    && chmod -R a=rX,u+w /frontrow/kernels
 
 
 FROM base AS service
@@ -62,10 +62,11 @@ COPY --from=build /venv /venv
 COPY --from=build /frontrow /frontrow
 COPY --from=build /models /models
 
-# Any user and a read-only root will do: only numba's cache is written, below HOME and where that is possible. One
-# thread for each library, because the service decides itself how it spends its cores.
+# Any user and a read-only root will do: only numba's cache is written, on processors unlike the one that built this,
+# below HOME and where that is possible. One thread for each library, because the service decides itself how it spends
+# its cores.
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/frontrow PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    HOME=/tmp OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+    HOME=/tmp NUMBA_CACHE_DIR=/frontrow/kernels OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
     FRONTROW_HOST=0.0.0.0 FRONTROW_PORT=8000 \
     FRONTROW_CONTROL_MODEL=/models/control FRONTROW_TREATMENT_MODEL=/models/treatment
 USER 65532:65532

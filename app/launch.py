@@ -53,6 +53,19 @@ def worker_application() -> Any:
     return _application(_make_service(settings, bundles, shared=Path(os.environ[WORKER_FOLDER])))
 
 
+async def try_out() -> None:
+    """Start and stop a service by the settings, without a port: whatever does not hold is raised.
+
+    Afterwards its kernels' machine code is where `NUMBA_CACHE_DIR` says, for later starts.
+    """
+    settings = read_settings()
+    configure_logs(settings.log_level)
+    service = _make_service(settings, _fetch(settings))
+    _application(service)  # which has kernels of its own
+    await service.start()
+    await service.stop()
+
+
 def _leave_with_parent() -> None:
     """A worker whose parent was killed would keep the port, and nobody would replace it or tell it to end."""
     parent = multiprocessing.parent_process()
