@@ -72,6 +72,10 @@ class HttpProtocol(HttpToolsProtocol):
             self.answering.exchange.leave()
         self._ranking = self.answering = None
         super().connection_lost(exc)
+        # A connection ends now, with what it had received, and not when the collector comes by or its time is over.
+        self._unset_keepalive_if_required()
+        self.cycle = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def resume_writing(self) -> None:
         super().resume_writing()
