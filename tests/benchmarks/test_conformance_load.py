@@ -95,6 +95,11 @@ def test_slow_connections_may_raise_the_p99_by_a_tenth_or_to_what_the_machine_do
     assert judge_beside(QUIET, [float("inf")] * 3, cut).verdict == "failed"
 
 
+def test_nothing_is_said_of_slow_connections_where_requests_go_unanswered_without_them() -> None:
+    with pytest.raises(NotMeasured, match="without slow connections"):
+        judge_beside([*QUIET, float("inf")], QUIET, Lives(500, 400, 0, 1.0))
+
+
 def test_a_slow_connection_that_outlives_its_time_fails_the_check() -> None:
     assert judge_beside(QUIET, QUIET, Lives(500, 0, 0, 2 * RECEIPT_SECONDS)).verdict == "failed"
 

@@ -15,14 +15,14 @@ class Healthy(Processing):
 
 
 class Slow(Healthy):
-    """Every twentieth ranking takes 100 ms longer, so the slowest hundredth does."""
+    """Every tenth ranking takes 20 ms longer, so the slowest hundredth does; not so long that others are refused."""
 
     def __init__(self) -> None:
         self._calls = itertools.count(1)
 
     def arrange(self, context: Mapping[str, Any], ranked: Sequence[Ranked], top_k: int) -> Sequence[Ranked]:
-        if next(self._calls) % 20 == 0:
-            time.sleep(0.1)
+        if next(self._calls) % 10 == 0:
+            time.sleep(0.02)
         return ranked
 
 
