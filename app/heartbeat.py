@@ -39,6 +39,7 @@ class Heartbeat:
         self._each_second = each_second
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due_at = math.inf
+        self._reading_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -49,10 +50,20 @@ class Heartbeat:
         """How late the loop is for what it reads now.
 
         The least lag of the latest beats: one late beat is a hiccup, several in a row are a loop with more work than
-        time. And twice what the next beat is overdue, for a loop handles all that is there before it beats again: the
-        last of a crowd that came at once waited so long to be read, and its scores will wait as long to be looked at.
+        time. Or how long the next beat is overdue, for what is read now may have waited so long; and with it the time
+        since the loop began to read all that is there, for the scores of a crowd's last will wait until the others'
+        were looked at.
         """
-        return max(self._standing_lag_seconds, 2 * self._overdue_seconds())
+        if self._loop is None:
+            return 0.0
+        now = time.monotonic()
+        if self._reading_since is None:
+            self._reading_since = now
+            self._loop.call_soon(self._has_read)  # it runs once everything that is there was read
+        return max(self._standing_lag_seconds, self._overdue_seconds() + now - self._reading_since)
+
+    def _has_read(self) -> None:
+        self._reading_since = None
 
     def _overdue_seconds(self) -> float:
         return max(0.0, time.monotonic() - self._due_at)

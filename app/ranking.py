@@ -210,7 +210,8 @@ class Ranker:
         """The order of the candidates by what became of their ticket."""
         model, values, finite = scored.result
         order = self._order(request, candidates, values)
-        usable = bool(order) and (finite or all(isfinite(one.score) for one in order))
+        known = finite and not self._rules.arranges  # rules may give scores of their own
+        usable = bool(order) and (known or all(isfinite(one.score) for one in order))
         return Ranking(model, order, scored.queue_seconds, scored.score_seconds, len(candidates), usable)
 
     def _order(

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +68,7 @@ class Plan:
 
     runs: Sequence[tuple[str, list[Load]]] = ()
     closed: bool = False
+    random: bool = False
 
     @property
     def relative(self) -> bool:
@@ -79,6 +80,13 @@ class Plan:
 @click.option("--rate", "rates", type=click.FloatRange(0, min_open=True), multiple=True, help="Requests a second.")
 @click.option("--load", "loads", metavar="LIST", help=f"Multiples of the capacity. [default: {LOADS}]")
 @click.option("--profile", metavar="LIST", help="Loads one after another in one run: 10s@0.8C,10s@3C,10s@400.")
+@click.option(
+    "--arrivals",
+    type=click.Choice(["even", "random"]),
+    default="even",
+    show_default=True,
+    help="Of the open loop: evenly spaced, or as callers come who know nothing of each other (Poisson).",
+)
 @click.option("--closed", is_flag=True, help="Closed loop: each connection waits for its answer. Finds the capacity.")
 @click.option("--capacity", default="auto", show_default=True, callback=_capacity, help="C in requests a second.")
 @click.option("--seconds", type=SECONDS, default=30, show_default=True, help="Length of each run.")
@@ -100,6 +108,7 @@ def bench(
     rates: Sequence[float],
     loads: str | None,
     profile: str | None,
+    arrivals: str,
     closed: bool,
     capacity: float | None,
     seconds: float,
@@ -136,7 +145,7 @@ def bench(
         from benchmarks.measure import Bench
         from benchmarks.target import parse_target
 
-        plan = _plan(rates, loads, profile, closed, seconds)
+        plan = replace(_plan(rates, loads, profile, closed, seconds), random=arrivals == "random")
         target = parse_target(url)
         headers = {"X-Request-Timeout-Ms": f"{timeout_ms:g}", **headers}
         bodies, described = _bodies(target, body, candidates, ids)
@@ -150,7 +159,7 @@ def bench(
             pid=pid,
             progress=_progress,
         )
-        settings = {"bodies": described, "deadline": f"{timeout_ms:g} ms", "retries": retries}
+        settings = {"bodies": described, "arrivals": arrivals, "deadline": f"{timeout_ms:g} ms", "retries": retries}
         series = _measure(
             measuring,
             plan,
@@ -234,7 +243,7 @@ def _measure(
         capacity = _capacity_of(runs[0])
         click.echo(f"capacity: {capacity:,.0f} successes a second for {connections} callers", err=True)
     # Every schedule is made before the first run, so a load that cannot be made costs no waiting.
-    schedules = [(name, schedule(loads, capacity or 1)) for name, loads in plan.runs]
+    schedules = [(name, schedule(loads, capacity or 1, random=plan.random)) for name, loads in plan.runs]
     for name, each in schedules:
         if runs:
             time.sleep(pause_seconds)  # overload flags fall, what callers left behind is cleared away

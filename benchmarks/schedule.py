@@ -39,9 +39,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Phases one after another, each with evenly spaced arrivals."""
+    """Phases one after another, with arrivals spaced evenly or, in each phase, as those of a Poisson process.
+
+    Even arrivals of two generators stay in step for the whole run, so that one server may always have to wait for the
+    other; random ones never do.
+    """
 
     phases: tuple[Phase, ...]
+    random: bool = False
 
     @property
     def seconds(self) -> float:
@@ -62,7 +67,8 @@ class Schedule:
 
     def due(self) -> npt.NDArray[np.float64]:
         """When each request is due, seconds from the start, ascending."""
-        pieces = (start + _even(phase) for start, phase in zip(self.starts()[:-1], self.phases, strict=True))
+        arrivals = _random if self.random else _even
+        pieces = (start + arrivals(phase) for start, phase in zip(self.starts()[:-1], self.phases, strict=True))
         return np.concatenate(list(pieces))
 
 
@@ -70,12 +76,17 @@ def _even(phase: Phase) -> npt.NDArray[np.float64]:
     return np.arange(phase.requests) / phase.rate
 
 
-def schedule(loads: Iterable[Load], capacity: float) -> Schedule:
+def _random(phase: Phase) -> npt.NDArray[np.float64]:
+    """A Poisson process of which the number of arrivals is known: independent and uniform, then sorted."""
+    return np.sort(np.random.default_rng().random(phase.requests)) * phase.seconds
+
+
+def schedule(loads: Iterable[Load], capacity: float, *, random: bool = False) -> Schedule:
     """Put `loads` one after another; `capacity` is what C stands for, requests a second.
 
     Raises BadSchedule when no request or more than `MOST_REQUESTS` would be sent.
     """
-    made = Schedule(tuple(load.phase(capacity) for load in loads))
+    made = Schedule(tuple(load.phase(capacity) for load in loads), random)
     if not 1 <= made.requests <= MOST_REQUESTS:
         raise BadSchedule(f"{made.requests:,} requests are due; between 1 and {MOST_REQUESTS:,} can be sent in a run")
     return made

@@ -166,9 +166,9 @@ class Pipeline:
         return VERDICTS[code], "; ".join(_reasons(out / "verdict.json"))
 
     def _load(self, port: int) -> Sequence[str]:
-        return frontrow(
-            "bench", f"http://{LOOPBACK}:{port}", "--rate", f"{self.canary.rate:g}", "--seconds", str(LOAD_SECONDS)
-        )
+        """Random arrivals: two even loads would stay in step, and one arm always wait for the other's processor."""
+        url, rate = f"http://{LOOPBACK}:{port}", f"{self.canary.rate:g}"
+        return frontrow("bench", url, "--rate", rate, "--arrivals", "random", "--seconds", str(LOAD_SECONDS))
 
 
 def frontrow(*words: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What a canary is judged by, and what an operator sees of how models score."""
 
 import hashlib
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,22 @@ async def test_an_answer_without_a_ranking_is_unusable_unless_nothing_was_asked(
             assert response.json()["ranking"] == []
     await service.stop()
     assert samples(service, "frontrow_unusable_rankings_total") == {("control",): 2, ("treatment",): 0}
+
+
+class NotANumber(Processing):
+    def arrange(self, context: Any, ranked: Any, top_k: int) -> Any:
+        ranked[-1].score = math.nan
+        return ranked
+
+
+async def test_rules_that_make_a_score_no_number_make_the_ranking_unusable(settings: Settings) -> None:
+    settings = settings.model_copy(update={"processing": f"{__name__}:NotANumber"})
+    service = Service(settings, load_models(settings, fetch_models(settings)))
+    await service.start()
+    async with serving(service) as client:
+        await client.post("/v1/rank", json={"candidates": ["A1", "A2"]}, headers={"X-Variant": "control"})
+    await service.stop()
+    assert samples(service, "frontrow_unusable_rankings_total") == {("control",): 1, ("treatment",): 0}
 
 
 async def test_a_score_that_is_not_finite_is_unusable(

@@ -23,6 +23,17 @@ def test_due_times_never_go_back() -> None:
     assert (np.diff(due) > 0).all()
 
 
+def test_random_arrivals_are_as_many_but_never_in_step() -> None:
+    phases = (Phase(2, 5_000), Phase(1, 1_000))
+    due, other = (Schedule(phases, random=True).due() for _ in range(2))
+    assert len(due) == 11_000
+    assert np.searchsorted(due, 2) == 10_000
+    assert (np.diff(due) >= 0).all()
+    assert not np.isin(due, other).any()
+    gaps = np.diff(due[:10_000])  # exponential: as spread out as they are long
+    assert 0.9 < gaps.std() / gaps.mean() < 1.1
+
+
 def test_a_profile_is_read_in_multiples_of_the_capacity_and_in_requests_a_second() -> None:
     loads = parse_profile("10s@0.8C, 2.5s@3C,5s@400")
     assert loads == [Load(10, 0.8, in_capacities=True), Load(2.5, 3, in_capacities=True), Load(5, 400)]
