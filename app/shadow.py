@@ -18,8 +18,9 @@ from monitoring.order import agreements
 Floats = NDArray[np.float64]
 
 GATHERING_SECONDS: Final = 0.01
-TURN_ROWS: Final = 512  # a turn's work holds the loop up, for some 0.2 ms with so many
-MOST_WAITING: Final = 128
+TURN_ROWS: Final = 256  # a turn's work holds the loop up, for some 0.1 ms with so many
+MOST_WAITING_ROWS: Final = 2 * TURN_ROWS  # what waits long is compared with another history of its visitor
+BUSY_SHARE: Final = 0.03
 
 
 class Followed(NamedTuple):
@@ -35,7 +36,8 @@ class Shadow:
     """Follows a share of the answered rankings. It stands in line behind everybody: under load it is refused first.
 
     Rankings gather, and take turns: those of a turn are scored and compared together, which costs a third of what they
-    cost one by one; and one turn is over before the next one begins.
+    cost one by one. Between turns it rests, so that a turn is under way for `BUSY_SHARE` of the time at most, whatever
+    share of the rankings it is to follow: as a turn lasts longer on a busy service, it takes fewer there.
     """
 
     def __init__(
@@ -54,28 +56,31 @@ class Shadow:
         """Have `variant`, which did not answer, score the same candidates soon, and compare with the `scores` given."""
         if random.random() >= self._share:  # noqa: S311 a sample, not a secret
             return
-        if len(self._waiting) == MOST_WAITING:
+        if self._waiting_rows >= MOST_WAITING_ROWS:
             self._metrics.shadow_refused.inc()
             return
         self._waiting.append(Followed(variant, scorer, answered, scores))
         self._waiting_rows += len(scores)
         if not self._busy:
-            self._gather()
+            self._busy = True
+            self._turn_after(GATHERING_SECONDS)
 
     def stop(self) -> None:
         """Follow nobody any more."""
-        self._busy = True
+        self._share = 0
+        self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _gather(self) -> None:
-        """Have a turn soon; next, where there is enough for one."""
-        self._busy = True
-        seconds = 0 if self._waiting_rows >= TURN_ROWS else GATHERING_SECONDS
+    def _turn_after(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._turn)
 
     def _turn(self) -> None:
         """Have the next ones scored. Where one is refused, so would be those behind it."""
+        if not self._waiting:
+            self._busy = False
+            return
+        self._turn_began = perf_counter()
         entered: list[tuple[Ticket, Floats]] = []
         taken = self._take()
         for number, one in enumerate(taken):
@@ -123,6 +128,6 @@ class Shadow:
             self._metrics.agree(agreements(*zip(*pairs, strict=True)))
 
     def _over(self) -> None:
-        self._busy = False
-        if self._waiting:
-            self._gather()
+        """Rest, in proportion to how long the turn was under way."""
+        taken = perf_counter() - self._turn_began
+        self._turn_after(taken * (1 / BUSY_SHARE - 1))

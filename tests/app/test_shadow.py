@@ -1,12 +1,15 @@
 """The shadow stands behind everybody, and whatever it cannot follow is counted."""
 
 import asyncio
+import itertools
+from math import ceil
 
+import pytest
 from test_canary_metrics import samples
 
 from app.ranking import Work
 from app.service import Service
-from app.shadow import MOST_WAITING, TURN_ROWS, Shadow
+from app.shadow import BUSY_SHARE, MOST_WAITING_ROWS, TURN_ROWS, Shadow
 
 IDS = [f"A{n}" for n in range(40)]
 
@@ -39,7 +42,8 @@ async def until_all_are_told(service: Service, count: int) -> None:
 
 
 async def test_every_ranking_is_compared_turn_after_turn(service: Service) -> None:
-    several_turns = 3 * TURN_ROWS // len(IDS)
+    several_turns = MOST_WAITING_ROWS // len(IDS)
+    assert MOST_WAITING_ROWS > TURN_ROWS
     await follow(shadow_of(service), service, several_turns)
     await until_all_are_told(service, several_turns)
     assert (compared(service), refused(service)) == (several_turns, 0)
@@ -48,10 +52,27 @@ async def test_every_ranking_is_compared_turn_after_turn(service: Service) -> No
 
 
 async def test_so_many_wait_and_no_more(service: Service) -> None:
-    await follow(shadow_of(service), service, MOST_WAITING + 3)
+    most = ceil(MOST_WAITING_ROWS / len(IDS))
+    await follow(shadow_of(service), service, most + 3)
     assert refused(service) == 3
-    await until_all_are_told(service, MOST_WAITING + 3)
-    assert compared(service) == MOST_WAITING
+    await until_all_are_told(service, most + 3)
+    assert compared(service) == most
+
+
+async def test_after_a_turn_it_rests_in_proportion_to_what_the_turn_took(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = itertools.count(1_000.0, 2.0)
+    monkeypatch.setattr("app.shadow.perf_counter", lambda: next(moments))
+    shadow = shadow_of(service)
+    await follow(shadow, service, 1)
+    await until_all_are_told(service, 1)
+    timer = shadow._timer  # noqa: SLF001 how long it rests is told by nothing else
+    assert timer is not None
+    rest = timer.when() - asyncio.get_running_loop().time()
+    looks = (next(moments) - 1_000.0) / 2  # the clock was looked at so often, and each time two seconds had gone by
+    assert rest == pytest.approx((looks - 1) * 2.0 * (1 / BUSY_SHARE - 1), rel=0.01)
+    shadow.stop()
 
 
 async def test_what_the_batcher_refuses_is_counted_and_the_next_turn_comes(service: Service) -> None:
