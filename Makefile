@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: run test image image-test release-test feast-test judge-image monitoring screenshots sbom audit train bench conformance lint format locks clean
+.PHONY: run test image image-test release-test feast-test judge-image monitoring screenshots sbom audit train bench conformance long-run clients lint format locks clean
 .DEFAULT_GOAL := run
 
 run: .frontrow/demo/models  ## train the demo models if there are none, then serve them on 127.0.0.1:8000
@@ -66,6 +66,15 @@ bench: .venv/development  ## Frontrow beside its peers; wants a silent machine, 
 conformance: .venv/development  ## wire attacks and behaviours, against Frontrow and the peers of `make bench`
 	$(BIN)/python -m benchmarks.conformance
 
+long-run: .venv/development  ## A=bundle B=bundle: a million requests in 20 minutes
+	$(BIN)/python -m benchmarks.long_run $(A) $(B) --write docs/reliability.md
+
+clients: clients/typescript/node_modules  ## what the TypeScript client is made and tested with; needs Node 20 and npm
+
+clients/typescript/node_modules: clients/typescript/package-lock.json
+	npm ci --prefix clients/typescript
+	touch $@
+
 lint: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -90,4 +99,5 @@ locks: .venv/development  ## pin again what pyproject.toml asks for
 	$(LOCK) pyproject.toml --extra feast -o requirements/feast.txt
 
 clean:
-	rm -rf .venv .venv-feast .frontrow build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-feast .frontrow build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		clients/typescript/node_modules clients/typescript/dist

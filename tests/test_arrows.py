@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parent.parent
+CLIENT = HOUSE / "clients" / "python" / "frontrow_client"
 
 MAY_IMPORT = {
     "batching": set(),
@@ -48,6 +49,15 @@ def test_the_serving_rooms_know_neither_mlflow_nor_pandas(path: Path) -> None:
     room = path.relative_to(HOUSE).parts[0]
     if room in WITHOUT_MLFLOW_AND_PANDAS:
         assert not imported(path) & {"mlflow", "pandas", "sklearn"}
+
+
+def test_the_client_needs_httpx_alone_and_no_room_knows_it() -> None:
+    import sys
+
+    for path in CLIENT.rglob("*.py"):
+        assert imported(path) <= sys.stdlib_module_names | {"httpx", "frontrow_client"}
+    for path in MODULES:
+        assert "frontrow_client" not in imported(path)
 
 
 def test_the_batcher_needs_the_standard_library_only() -> None:
