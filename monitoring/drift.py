@@ -25,7 +25,7 @@ WINDOWS: Final = 3
 LEAST_ROWS: Final = 500
 FALSE_ALARMS: Final = 0.001  # the chance of one of all distributions being past its threshold in a window
 KEPT_WINDOWS: Final = 48
-ROWS_PER_SECOND: Final = 500  # 30,000 in the shortest window: more would cost more and tell no more
+ROWS_PER_SECOND: Final = 200  # 12,000 in the shortest window: more would cost more and tell no more
 BLOCK: Final = 64  # rows that are counted at once: enough to share the cost, few enough not to hold the loop up
 
 Request = TypeVar("Request")
