@@ -35,7 +35,7 @@ from registry import Model, code_revision
 log = structlog.get_logger("frontrow")
 
 # The part of a request's time limit that it may spend in line and in its batch; the rest is for the way there and back.
-WAIT_SHARE = 0.4
+WAIT_SHARE = 0.35
 
 # Between parts of half a millisecond of loading a new catalog, so that rankings have most of the interpreter's time.
 PAUSE_SECONDS = 0.003
