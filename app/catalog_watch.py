@@ -34,7 +34,8 @@ class CatalogWatch(Generic[T]):
     """Looks at a file every `seconds`; `load` prepares a new version, in a thread, and `use` takes it, on the loop.
 
     A version that cannot be loaded is refused once, and what was used before stays in use. `seen` is the version that
-    is in use at the start; `refused` is called for each refusal.
+    is in use at the start; `refused` is called for each refusal. The `lock` is held from before `load` until after
+    `use`, so that nothing else changes meanwhile.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class CatalogWatch(Generic[T]):
         load: Callable[[], T],
         use: Callable[[T], None],
         refused: Callable[[], None],
+        lock: asyncio.Lock,
     ) -> None:
         self._path = path
         self._seconds = seconds
@@ -53,6 +55,7 @@ class CatalogWatch(Generic[T]):
         self._load = load
         self._use = use
         self._refused = refused
+        self._lock = lock
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -71,7 +74,8 @@ class CatalogWatch(Generic[T]):
             return
         self._seen = found
         try:
-            self._use(await asyncio.to_thread(self._load))
+            async with self._lock:
+                self._use(await asyncio.to_thread(self._load))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a snapshot, the one before it serves on
             self._refused()
             log.error("the catalog is not taken", path=str(self._path), reason=str(error) or repr(error))  # noqa: TRY400

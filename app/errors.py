@@ -91,6 +91,17 @@ def too_many_candidates(count: int, limit: int) -> Problem:
     )
 
 
+def too_many_rows(count: int, limit: int) -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-rows", f"{count} rows were sent and {limit} are allowed"
+    )
+
+
+def bad_rows(detail: str) -> Problem:
+    """Rows of a caller's own that are none of the model's, or that cannot be read."""
+    return Problem(HTTPStatus.BAD_REQUEST, "bad-rows", detail)
+
+
 def too_many_events(count: int, limit: int) -> Problem:
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-events", f"{count} events were sent and {limit} are allowed"

@@ -1,7 +1,7 @@
 """Why candidates got their scores: what each feature added, for whoever asks with `"explain": true`."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,31 +9,31 @@ from numpy.typing import NDArray
 
 from app.schemas import Contribution, Explanation
 from registry import Model
-from registry.bundle import MODEL, parse_text
 from scoring import ReferenceEngine
+from scoring.compiled import CompiledEngine
 
 Matrix = NDArray[np.float64]
 
 EXPLAINED = 10  # candidates of an answer, from the first on
 TOP = 5  # features of a candidate, those that moved its score most
 WAITING = 4  # requests that may be explained at a time: it takes as long as scoring hundreds
+MODELS = 2  # whose copies are kept, by LightGBM
 
 
 class Explainer:
     """Explains in a thread of its own, so that nobody else waits for it."""
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        self._models = models
+    def __init__(self) -> None:
         self._engines: dict[str, ReferenceEngine] = {}
         self._pool = ThreadPoolExecutor(1, "explainer")
         self._waiting = 0
 
-    def explain(self, variant: str, ids: Sequence[str], rows: Matrix) -> "asyncio.Future[list[Explanation]] | None":
-        """The explanations of candidates by their rows, soon; None when too many wait already."""
+    def explain(self, model: Model, ids: Sequence[str], rows: Matrix) -> "asyncio.Future[list[Explanation]] | None":
+        """The explanations of candidates by their rows for this model, soon; None when too many wait already."""
         if self._waiting >= WAITING:
             return None
         self._waiting += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, self._explain, variant, ids, rows)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self._explain, model, ids, rows)
         future.add_done_callback(self._done)
         return future
 
@@ -43,12 +43,21 @@ class Explainer:
     def _done(self, future: "asyncio.Future[list[Explanation]]") -> None:
         self._waiting -= 1
 
-    def _explain(self, variant: str, ids: Sequence[str], rows: Matrix) -> list[Explanation]:
-        model = self._models[variant]
-        if variant not in self._engines:  # LightGBM's own copy of the model, made when it is first asked for
-            self._engines[variant] = ReferenceEngine(parse_text(model.bundle.read(MODEL)))
-        added = self._engines[variant].contributions(rows)
+    def _explain(self, model: Model, ids: Sequence[str], rows: Matrix) -> list[Explanation]:
+        added = self._engine(model).contributions(rows)
         return [_explanation(model, *one) for one in zip(ids, rows, added, strict=True)]
+
+    def _engine(self, model: Model) -> ReferenceEngine:
+        """LightGBM's own copy of the model, made when it is first asked for."""
+        if isinstance(model.engine, ReferenceEngine):
+            return model.engine
+        assert isinstance(model.engine, CompiledEngine)  # there is no third one
+        sha256 = model.bundle.sha256
+        if sha256 not in self._engines:
+            if len(self._engines) == MODELS:
+                del self._engines[next(iter(self._engines))]
+            self._engines[sha256] = ReferenceEngine(model.engine.model)
+        return self._engines[sha256]
 
 
 def _explanation(model: Model, activity: str, row: Matrix, added: Matrix) -> Explanation:

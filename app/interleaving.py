@@ -39,14 +39,14 @@ class Part(NamedTuple):
 class InterleavingExchange(Exchange):
     """One request on its way through both lanes. A model that has no ranking leaves the answer to the other one."""
 
-    __slots__ = ("_drafted", "_failures", "_parts", "_undone")
+    __slots__ = ("_failures", "_joint_passport", "_parts", "_undone")
 
     def __init__(self, route: RankRoute, headers: list[Header], arrived_at: float, reply: Reply) -> None:
         super().__init__(route, headers, arrived_at, reply)
         self._parts: list[Part] = []
         self._undone = 0
         self._failures: dict[Variant, Exception] = {}
-        self._drafted = False
+        self._joint_passport: Passport | None = None
 
     def leave(self) -> None:
         if not self.answered:
@@ -112,7 +112,7 @@ class InterleavingExchange(Exchange):
             try:
                 scored = service.batcher.learn(ticket)
                 ranking = service.rankers[variant].ranking(self._request, work.candidates, scored)
-                found[variant] = Ranked(work, ranking, scored.result.values)
+                found[variant] = Ranked(scored.result.scorer.own(work), ranking, scored.result.values)
             except Exception as error:  # noqa: BLE001 the other one may have done better
                 self._failures[variant] = error
         if not found:
@@ -129,8 +129,9 @@ class InterleavingExchange(Exchange):
             (alone,) = ranked.values()
             self._answer(alone.ranking)
             return None
-        draft, ranking = _merged(ranked["control"].ranking, ranked["treatment"].ranking, self.request_id)
-        self._drafted = True
+        control, treatment = ranked["control"].ranking, ranked["treatment"].ranking
+        draft, ranking = _merged(control, treatment, self.request_id)
+        self._joint_passport = self._route.service.joint_passport(control.model, treatment.model)
         self._answer(ranking)
         return draft
 
@@ -140,7 +141,7 @@ class InterleavingExchange(Exchange):
             log.error("ranks alone", request_id=self.request_id, failed=variant, exc_info=failure)
 
     def _passport(self, ranking: Ranking) -> Passport:
-        return self._route.service.joint_passport if self._drafted else super()._passport(ranking)
+        return self._joint_passport or super()._passport(ranking)
 
 
 def _merged(control: Ranking, treatment: Ranking, seed: str) -> tuple[Interleaved, Ranking]:

@@ -11,11 +11,11 @@ import signal
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from app.experiment import Variant
@@ -24,15 +24,14 @@ from app.models import fetch_models, load_models, warm_up
 from app.processing import ProcessingError
 from app.schemas import ShapeError
 from app.settings import Settings, SettingsError, Unusable, read_settings
+from app.siblings import Agreed, agree, read_agreed
 from features import CatalogError
 from monitoring.errors import ProfileError
 from registry import BundleError, Fetched, RegistryUnavailable
 
 log = structlog.get_logger("frontrow")
 
-# What a parent tells its workers: which bundles were resolved and verified, so that all of them serve the same, and a
-# folder for what they hold in common.
-WORKER_BUNDLES = "WORKER_BUNDLES"
+# Where a parent of workers has a folder for what they hold in common, and for what they agree on.
 WORKER_FOLDER = "WORKER_FOLDER"
 
 
@@ -47,10 +46,14 @@ def worker_application() -> Any:
     threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
     settings = read_settings()
     configure_logs(settings.log_level)
-    bundles = msgspec.json.decode(
-        os.environ[WORKER_BUNDLES], type=dict[Variant, Fetched], dec_hook=lambda kind, value: kind(value)
-    )
-    return _application(_make_service(settings, bundles, shared=Path(os.environ[WORKER_FOLDER])))
+    folder = Path(os.environ[WORKER_FOLDER])
+    agreed = read_agreed(folder)
+    make = partial(_make_service, settings, shared=folder, features=agreed.features)
+    try:
+        return _application(make(agreed.bundles))
+    except Unusable as error:  # the others loaded it when it was there
+        log.warning("what the other workers serve is not to be had, so the models are asked for", reason=str(error))
+        return _application(make(_fetch(settings)))
 
 
 async def try_out() -> None:
@@ -76,17 +79,20 @@ def _leave_with_parent() -> None:
 
 
 def rehearse(answer: Connection) -> None:
-    """Make, in a process of its own, what workers will make.
+    """Make, in a process of its own, what workers will make, and leave them word of it in their folder.
 
-    Sends what they are told and a body that works, as two texts; or the `Unusable` or `SettingsError` that it met.
+    Sends a body that works; or the `Unusable` or `SettingsError` that it met.
     """
     settings = read_settings()
     configure_logs(settings.log_level)
     try:
         fetched = _fetch(settings)
         service = _make_service(settings, fetched)
-        _check_shared_store(settings, service)
-        answer.send((msgspec.json.encode(fetched, enc_hook=str).decode(), json.dumps(service.example())))
+        if settings.feature_store == "memory:":
+            log.warning("each worker keeps events to itself", store=settings.feature_store, workers=settings.workers)
+        features = {str(variant): one.model.bundle.features for variant, one in service.served.items()}
+        agree(Path(os.environ[WORKER_FOLDER]), Agreed(fetched, features))
+        answer.send(json.dumps(service.example()))
     except (SettingsError, Unusable) as error:
         answer.send(error)
 
@@ -105,11 +111,12 @@ def _fetch(settings: Settings) -> dict[Variant, Fetched]:
             raise Unusable(str(error)) from error
 
 
-def _make_service(settings: Settings, fetched: Mapping[Variant, Fetched], *, shared: Path | None = None) -> Any:
+def _make_service(settings: Settings, fetched: Mapping[Variant, Fetched], **common: Any) -> Any:
+    """`common` is what workers have in common."""
     from app.service import Service  # noqa: PLC0415 numba comes with it, which `_fetch` imports while it waits
 
     try:
-        return Service(settings, load_models(settings, fetched), shared=shared)
+        return Service(settings, load_models(settings, fetched), **common)
     except (BundleError, CatalogError, ProcessingError, ProfileError, ShapeError) as error:
         raise Unusable(str(error)) from error
 
@@ -118,15 +125,3 @@ def _application(service: Any) -> Any:
     from app.routes import Application  # noqa: PLC0415 see `_make_service`
 
     return Application(service)
-
-
-def _check_shared_store(settings: Settings, service: Any) -> None:
-    """Refuse histories that one worker keeps and the others do not know of. Raises `SettingsError`."""
-    if settings.feature_store != "memory:":
-        return
-    if service.uses_histories:
-        raise SettingsError(
-            f"FRONTROW_FEATURE_STORE: memory: is for one process, and FRONTROW_WORKERS is {settings.workers}; "
-            "sqlite:histories.db or redis://host:6379/0 is for several"
-        )
-    log.warning("each worker keeps events to itself", store=settings.feature_store, workers=settings.workers)

@@ -1,8 +1,9 @@
 """What Prometheus can scrape. Every label value is from a fixed set; none ever comes from a caller."""
 
+import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Literal, cast, get_args
 
@@ -11,16 +12,19 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
     multiprocess,
 )
+from prometheus_client.registry import Collector
 
 from app.errors import Outcome
 from app.experiment import Assignment, Reason, Variant
+from app.rank_drift import RankDrift
 from app.rows import Rows
-from app.traffic_metrics import TrafficMetrics
+from app.traffic_metrics import TrafficMetrics, end_series
 from batching import BatchReport, LaneStats
 from features import FetchReport
 from registry import Model
@@ -53,6 +57,9 @@ STORE_DURATIONS = (
 )
 EventOutcome = Literal["kept", "unknown_activity", "too_old", "invalid", "refused"]
 EVENT_OUTCOMES: tuple[EventOutcome, ...] = get_args(EventOutcome)
+IDENTITIES = ("frontrow_model_info", "frontrow_golden_info")
+SwapResult = Literal["swapped", "returned", "refused", "unreachable"]
+SWAP_RESULTS: tuple[SwapResult, ...] = get_args(SwapResult)
 STORE_FAULTS = ("late", "error", "garbled")
 STAGE_DURATIONS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 ROWS = (1, 10, 25, 50, 100, 200, 350, 512, 1_000, 2_500, 5_000)
@@ -230,6 +237,26 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.model_swaps = Counter(
+            "frontrow_model_swaps",
+            "Looks at the models that found a change, by what became of it, or found nobody to ask: `unreachable`.",
+            [*variant, "result"],
+            registry=registry,
+        )
+        self.swap_tau = Gauge(
+            "frontrow_model_swap_kendall_tau",
+            "How alike the last new model ranked what the one before it had ranked: mean Kendall's tau.",
+            variant,
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.swap_overlap = Gauge(
+            "frontrow_model_swap_top_overlap",
+            "Share of the first ten places that both gave to the same candidates.",
+            variant,
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self.ready = Gauge(
             "frontrow_ready",
             "1 while /readyz answers 200; of several worker processes, while all of them do.",
@@ -277,6 +304,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._identities: dict[Variant, list[tuple[Gauge, tuple[str, ...]]]] = {}
         self._make_children([*variants, "interleaved"] if interleaves else variants, variants)
         if interleaves:
             for name in variants:
@@ -301,6 +329,9 @@ class Metrics:
         for name in variants:
             self.degraded.labels(name)
             self.unusable.labels(name)
+        for name in models:
+            for result in SWAP_RESULTS:
+                self.model_swaps.labels(name, result)
         for event_outcome in EVENT_OUTCOMES:
             self.events.labels(event_outcome)
 
@@ -368,15 +399,30 @@ class Metrics:
         return found
 
     def serves(self, variant: Variant, model: Model, *, last_known_good: bool, verified_at: float) -> None:
-        """Name the model that answers for `variant` from now on."""
+        """Name the model that answers for `variant` from now on, in place of the one before it."""
         bundle = model.bundle
-        self.model_info.labels(
-            variant, bundle.name, bundle.version, bundle.run_id or "", bundle.sha256, model.engine.name
-        ).set(1)
-        self.golden_info.labels(variant, model.golden_sha256).set(1)
+        identity = (bundle.name, bundle.version, bundle.run_id or "", bundle.sha256, model.engine.name)
+        series = [(self.model_info, (variant, *identity)), (self.golden_info, (variant, model.golden_sha256))]
+        for gauge, labels in self._identities.get(variant, []):
+            if (gauge, labels) not in series:
+                end_series(gauge, *labels)
+        for gauge, labels in series:
+            gauge.labels(*labels).set(1)
+        self._identities[variant] = series
         self.model_loaded.labels(variant).set(model.loaded_at.timestamp())
+        self.verified(variant, last_known_good=last_known_good, at=verified_at)
+
+    def verified(self, variant: Variant, *, last_known_good: bool, at: float) -> None:
+        """Say when the registry last named this model, and whether it stands in for one that could not be asked for."""
         self.model_last_known_good.labels(variant).set(last_known_good)
-        self.model_verified.labels(variant).set(verified_at)
+        self.model_verified.labels(variant).set(at)
+
+    def swap_ended(self, variant: Variant, result: SwapResult, drift: RankDrift | None = None) -> None:
+        """Count what became of a look, and say how alike the new model and the one before it rank."""
+        self.model_swaps.labels(variant, result).inc()
+        if drift is not None:
+            for gauge, value in ((self.swap_tau, drift.kendall_tau), (self.swap_overlap, drift.top_overlap)):
+                gauge.labels(variant).set(math.nan if value is None else value)
 
     def opens_store(self, store: str) -> None:
         """Name the store of histories, whose series exist from now on."""
@@ -402,5 +448,15 @@ class Metrics:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         everyone = CollectorRegistry()
-        multiprocess.MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
+        everyone.register(_Workers())
         return generate_latest(everyone)
+
+
+class _Workers(Collector):
+    """The metrics of all worker processes, without models that none of them serves any more."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in multiprocess.MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call]
+            if metric.name in IDENTITIES:
+                metric.samples = [sample for sample in metric.samples if sample.value]
+            yield metric

@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from app.columns import Columns
 from app.experiment import Assignment, Experiment, Variant
 from app.metrics import Metrics
-from app.models import Served
 from app.ranking import Ranking, Scorer, Scores, Work
 from app.rows import Rows
 from app.settings import Settings, SettingsError
@@ -33,6 +33,7 @@ from registry import Model
 Floats = NDArray[np.float64]
 
 LOGS = (RANKINGS, EXPOSURES, FEEDBACK)
+RECENT = 32  # rankings that are remembered, for a new model to be compared on
 
 
 class Ranked(NamedTuple):
@@ -44,49 +45,53 @@ class Ranked(NamedTuple):
 
 
 class Onlooker:
-    """Sees scores, answers and events.
+    """Sees scores, answers and events. Raises `SettingsError` for a folder of logs that cannot be written to.
 
-    Raises `ProfileError` for a model with another one's profile, and `SettingsError` for a folder of logs that cannot
-    be written to.
+    `recent` are rankings of late, one a second.
     """
 
-    def __init__(
-        self, settings: Settings, served: Mapping[Variant, Served], experiment: Experiment, metrics: Metrics
-    ) -> None:
+    def __init__(self, settings: Settings, experiment: Experiment, metrics: Metrics) -> None:
         self._metrics = metrics
         self._experiment = experiment
         self._share = settings.ranking_log_share
-        self._shadow_share = settings.shadow_share if len(served) > 1 else 0.0
+        self._shadow_share = settings.shadow_share if experiment.has_treatment else 0.0
         self._timeout_seconds = settings.request_timeout_ms / 1e3
         self._shadow: Shadow | None = None
         self._scorers: dict[Variant, Scorer] = {}
-        self._drifts = {}
-        for variant, one in served.items():
-            bundle = one.model.bundle
-            if (profile := read_profile(bundle)) is not None:
-                name, seconds = f"{bundle.name}/{bundle.version}", settings.drift_window_seconds
-                self._drifts[variant] = Drift(profile, name, window_seconds=seconds, now=time.time())
+        self._drift_window_seconds = settings.drift_window_seconds
+        self.recent: deque[Work] = deque(maxlen=RECENT)
+        self._lacks_recent = True
         self._watches: dict[Variant, Watch[Rows]] = {}
         self._journals = {} if settings.log_folder is None else _journals(settings.log_folder, settings.log_folder_mb)
         self._exposures = Exposures(
             self._journals.get(EXPOSURES), experiment.name, treatment_share=experiment.treatment_share
         )
 
-    def start(self, scorers: Mapping[Variant, Scorer], batcher: Batcher[Work, Scores]) -> None:
+    def drift_of(self, model: Model) -> Drift | None:
+        """What compares its traffic with its training; None without a profile, `ProfileError` with another one's."""
+        profile = read_profile(model.bundle)
+        if profile is None:
+            return None
+        return Drift(profile, _name(model), window_seconds=self._drift_window_seconds, now=time.time())
+
+    def start(self, batcher: Batcher[Work, Scores]) -> None:
         """Begin to look."""
         for journal in self._journals.values():
             journal.start()
-        for variant, scorer in scorers.items():
-            self.watch(variant, scorer)
         if self._shadow_share:
             share, timeout_seconds = self._shadow_share, self._timeout_seconds
             self._shadow = Shadow(batcher, self._metrics.traffic, share=share, timeout_seconds=timeout_seconds)
 
-    def watch(self, variant: Variant, scorer: Scorer) -> None:
+    def watch(self, variant: Variant, scorer: Scorer, drift: Drift | None) -> None:
         """Look at what this scorer scores from now on, and no more at the one before it."""
-        self._scorers[variant] = scorer
-        if variant in self._drifts:
-            scorer.watch = self._watches[variant] = Watch(self._drifts[variant], scorer.picked)
+        before, after = self._watches.pop(variant, None), None if drift is None else Watch(drift, scorer.picked)
+        if variant in self._scorers:
+            self._scorers[variant].watch = None
+        if before is not None and (after is None or after.drift is not before.drift):
+            self._metrics.traffic.forget_drift(variant)
+        if after is not None:
+            self._watches[variant] = after
+        self._scorers[variant], scorer.watch = scorer, after
 
     def stop(self) -> None:
         """Write what waits to be written."""
@@ -98,6 +103,8 @@ class Onlooker:
     def answered(self, request_id: str, assignment: Assignment, work: Work, ranking: Ranking, scores: Floats) -> None:
         """Take in an answer, once it is sent; `scores` are those of the work's candidates, in their order."""
         now = time.time_ns() // 1_000_000
+        if self._lacks_recent:
+            self._remember(work)
         if self._experiment.has_treatment:
             self._exposures.saw(work.lookup.visitor, *assignment, _name(ranking.model), now)
         if self._shadow is not None:
@@ -111,12 +118,19 @@ class Onlooker:
     ) -> None:
         """Take in an answer of both models; of one alone, there is no `draft`. The log gets a ranking of each."""
         now = time.time_ns() // 1_000_000
+        if self._lacks_recent:
+            self._remember(next(iter(ranked.values())).work)
         models = "+".join(_name(one.ranking.model) for one in ranked.values())
         visitor = next(iter(ranked.values())).work.lookup.visitor
         self._exposures.saw(visitor, *assignment, models, now, draft=draft)
         if self._is_logged():
             for variant, one in ranked.items():
                 self._log(request_id, Assignment(variant, assignment.reason), one, now)
+
+    def _remember(self, work: Work) -> None:
+        if work.given_for is None:  # rows that a caller made say nothing to another model
+            self.recent.append(work)
+            self._lacks_recent = False
 
     def _is_logged(self) -> bool:
         return RANKINGS in self._journals and random.random() < self._share  # noqa: S311 a sample, not a secret
@@ -151,6 +165,7 @@ class Onlooker:
 
     def each_second(self) -> None:
         now = time.time()
+        self._lacks_recent = True
         for variant, watch in self._watches.items():
             if watch.each_second(now):
                 self._metrics.traffic.drifts(variant, watch.drift.reading())
@@ -160,7 +175,7 @@ class Onlooker:
 
     def drift(self) -> dict[str, DriftReading]:
         """What drifts, by variant; a variant whose model has no profile is left out."""
-        return {variant: drift.reading() for variant, drift in self._drifts.items()}
+        return {variant: watch.drift.reading() for variant, watch in self._watches.items()}
 
 
 def _name(model: Model) -> str:

@@ -50,12 +50,12 @@ _STORE_PROBLEMS = {
 }
 
 # Headers of answers.
-_ALWAYS = {
+ALWAYS = {
     "X-Request-Id": "The request's id, as sent or as given.",
     "X-Variant": "The variant of this visitor.",
     "X-Code-Version": "The revision of the code that answered.",
 }
-_WITH_A_RANKING = {
+WITH_A_RANKING = {
     "X-Model-Version": "The model that scored, as `name/version`.",
     "Server-Timing": "Milliseconds of decode, queue, features and score.",
 }
@@ -80,7 +80,7 @@ def describe_rank(document: dict[str, Any], shape: RequestShape, example: dict[s
         "summary": "Rank activities for one visitor",
         "description": "The best activity comes first; ties keep the order of the request. `position` counts from 1.\n"
         + _BY_COLUMNS,
-        "parameters": _headers_in(),
+        "parameters": headers_in(),
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": body, "example": example}, **ARROW},
@@ -88,10 +88,10 @@ def describe_rank(document: dict[str, Any], shape: RequestShape, example: dict[s
         "responses": {
             "200": {
                 "description": "The ranking.",
-                "headers": _headers(_ALWAYS | _WITH_A_RANKING),
+                "headers": headers_of(ALWAYS | WITH_A_RANKING),
                 "content": {"application/json": {"schema": answer}, **ARROW},
             },
-            **{str(int(status)): _problem(text, problem, status) for status, text in _PROBLEMS.items()},
+            **{str(int(status)): problem_of(text, problem, status) for status, text in _PROBLEMS.items()},
         },
     }
     document["paths"] = {"/v1/rank": {"post": operation}, **document["paths"]}
@@ -179,7 +179,7 @@ def _describe_whole_numbers(schema: dict[str, Any]) -> None:
             described["anyOf"] = [kind for kind in described["anyOf"] if "multipleOf" not in kind]
 
 
-def _headers_in() -> list[dict[str, Any]]:
+def headers_in() -> list[dict[str, Any]]:
     def header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
@@ -204,19 +204,19 @@ def _headers_in() -> list[dict[str, Any]]:
     ]
 
 
-def _headers(texts: dict[str, str]) -> dict[str, Any]:
+def headers_of(texts: dict[str, str]) -> dict[str, Any]:
     return {name: {"description": text, "required": True, "schema": {"type": "string"}} for name, text in texts.items()}
 
 
 def _event_problems(texts: dict[HTTPStatus, str], schema: dict[str, Any]) -> dict[str, Any]:
-    always = {"X-Request-Id": _ALWAYS["X-Request-Id"]}
-    return {str(int(status)): _problem(text, schema, status, always) for status, text in texts.items()}
+    always = {"X-Request-Id": ALWAYS["X-Request-Id"]}
+    return {str(int(status)): problem_of(text, schema, status, always) for status, text in texts.items()}
 
 
-def _problem(
-    description: str, schema: dict[str, Any], status: HTTPStatus, always: dict[str, str] = _ALWAYS
+def problem_of(
+    description: str, schema: dict[str, Any], status: HTTPStatus, always: dict[str, str] = ALWAYS
 ) -> dict[str, Any]:
-    headers = _headers(always)
+    headers = headers_of(always)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = {
             "description": "Seconds until there will be room.",

@@ -9,21 +9,27 @@ import asyncio
 import select
 import time
 import urllib.parse
-from typing import Any
+from typing import Any, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import PROBLEM_JSON, Problem, headers_too_large, malformed_http
-from app.rank_route import Exchange, RankRoute, lines, new_request_id
+from app.rank_route import Exchange, Header, RankRoute, Reply, lines, new_request_id
 
 RANK_PATH = b"/v1/rank"
 LINGER_SECONDS = 2.0
 MAX_HEAD_BYTES = 65_536  # past the limit that has a polite answer, this one saves memory
 
 
+class Door(Protocol):
+    """What takes the requests of a path, headers first."""
+
+    def exchange(self, headers: list[Header], arrived_at: float, reply: Reply) -> Exchange: ...
+
+
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. Its application has a `rank_route`, which gets what is posted to `/v1/rank`.
+    """One connection. Its application has a `rank_route`, which gets what is posted to `/v1/rank`, and other `door`s.
 
     Whatever a caller sends has to be complete `body_timeout_seconds` after its first byte; and a connection on which
     nothing comes is closed after uvicorn's keep-alive time, before its first request, too.
@@ -106,8 +112,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_headers = True
         if self.parser.get_http_version() not in ("1.1", "1.0"):
             self._turn_away(malformed_http())
-        elif self._is_ranking():
-            self._begin_ranking()
+        elif (door := self._door()) is not None:
+            self._begin_ranking(door)
         else:
             self._begin_page()
 
@@ -134,18 +140,23 @@ class HttpProtocol(HttpToolsProtocol):
 
     # Rankings
 
-    def _is_ranking(self) -> bool:
+    def _door(self) -> Door | None:
+        """What takes this request, if it asks for scores; None for what is asked of a page."""
         if self.parser.get_method() != b"POST":
-            return False
+            return None
         if self.url == RANK_PATH:
-            return True
-        path = httptools.parse_url(self.url).path
-        return RANK_PATH in (path, urllib.parse.unquote_to_bytes(path))
+            return self.route
+        path: bytes = httptools.parse_url(self.url).path
+        if RANK_PATH in (path, urllib.parse.unquote_to_bytes(path)):
+            return self.route
+        door: Door | None = self.config.loaded_app.door(path)
+        return door
 
-    def _begin_ranking(self) -> None:
+    def _begin_ranking(self, door: Door) -> None:
         before = self.cycle
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        self._ranking = self.cycle = cycle = RankCycle(self, self.headers, self._received_at, keep_alive=keep_alive)
+        cycle = RankCycle(self, door, self.headers, self._received_at, keep_alive=keep_alive)
+        self._ranking = self.cycle = cycle
         if before is None or before.response_complete:  # type: ignore[redundant-expr] # uvicorn begins with None
             self._answer(cycle)
         else:  # a pipelined request waits for its turn
@@ -243,9 +254,12 @@ class HttpProtocol(HttpToolsProtocol):
 class RankCycle(RequestResponseCycle):
     """One ranking on its connection, with the parts of uvicorn's own cycle that its protocol looks at."""
 
-    def __init__(self, protocol: HttpProtocol, headers: Any, arrived_at: float, *, keep_alive: bool) -> None:
+    def __init__(
+        self, protocol: HttpProtocol, door: Door, headers: Any, arrived_at: float, *, keep_alive: bool
+    ) -> None:
         # Not the parent's: this one has neither messages nor an application.
         self._protocol = protocol
+        self._door = door
         self._headers = headers
         self._arrived_at = arrived_at
         self._chunks: list[bytes] = []
@@ -261,7 +275,7 @@ class RankCycle(RequestResponseCycle):
     def open(self) -> None:
         """It is this request's turn on its connection."""
         protocol = self._protocol
-        self.exchange = protocol.route.exchange(self._headers, self._arrived_at, self.reply)
+        self.exchange = self._door.exchange(self._headers, self._arrived_at, self.reply)
         self.exchange.open()
         if self.response_complete:
             return

@@ -29,9 +29,11 @@ from app.errors import (
     shed,
     unsupported_media,
 )
+from app.experiment import Assignment
 from app.explanation import EXPLAINED
 from app.json_body import JsonBody
-from app.ranking import Ranking, Work
+from app.ranking import Ranking, Scorer, Work
+from app.rows import Rows
 from app.schemas import Explanation, RankRequest, RankResponse, candidate_ids
 from app.service import Passport, Service
 from app.tracing import Ended
@@ -64,6 +66,9 @@ _encode = msgspec.json.Encoder().encode
 class RankRoute:
     """What all exchanges share."""
 
+    path = "/v1/rank"
+    event = "rank"  # the access line in the log
+
     def __init__(self, service: Service) -> None:
         self.service = service
         self.settings = service.settings
@@ -71,13 +76,16 @@ class RankRoute:
         self.traces = service.traces
         self.timeout_seconds = service.settings.request_timeout_ms / 1e3
         self.clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
-        one_by_one = service.rules_see_candidates
-        self._decoders: dict[bytes, Callable[[bytes], RankRequest]] = {
-            JSON: JsonBody(service.shape, one_by_one=one_by_one).decode,
-            ARROW: arrow_body.ArrowBody(service.shape, one_by_one=one_by_one).decode,
-        }
+        self._decoders = self._make_decoders()
         self._row_bytes = dict.fromkeys(self._decoders, FIRST_ROW_BYTES)
         self._refusal_logged_at = 0.0
+
+    def _make_decoders(self) -> dict[bytes, Callable[[bytes], RankRequest]]:
+        shape, one_by_one = self.service.shape, self.service.rules_see_candidates
+        return {
+            JSON: JsonBody(shape, one_by_one=one_by_one).decode,
+            ARROW: arrow_body.ArrowBody(shape, one_by_one=one_by_one).decode,
+        }
 
     def exchange(self, headers: list[Header], arrived_at: float, reply: Reply) -> "Exchange":
         """A request whose headers are there. `reply` is called once, unless its caller leaves before that."""
@@ -144,7 +152,7 @@ class Exchange:
         self.headers = headers
         self.arrived_at = arrived_at
         self.caller = caller = read_caller(headers)
-        self.assignment = route.service.experiment.assign(caller.visitor, caller.asked_variant)
+        self.assignment = self._assign()
         self.request_id = caller.request_id or new_request_id()
         self.answered = False
         timeout_seconds = min(route.timeout_seconds, caller.timeout_seconds or route.timeout_seconds)
@@ -195,8 +203,9 @@ class Exchange:
             problem = defect()
         self._outcome = problem.outcome
         self._status = problem.status
-        headers = [(b"content-type", PROBLEM_JSON), *problem.headers, *self._route.service.code_headers]
-        self._send(lines(headers), problem.document(self.request_id), close=problem.closes)
+        media, body = self._document(problem)
+        headers = [(b"content-type", media), *problem.headers, *self._route.service.code_headers]
+        self._send(lines(headers), body, close=problem.closes)
 
     def body_too_large(self) -> None:
         self.refuse(body_too_large(self._route.settings.max_body_bytes))
@@ -215,11 +224,21 @@ class Exchange:
         self._outcome = "cancelled"
         self._finish()
 
+    def _assign(self) -> Assignment:
+        return self._route.service.experiment.assign(self.caller.visitor, self.caller.asked_variant)
+
+    def _media_of_body(self) -> bytes:
+        return media_of(self.caller)
+
+    def _document(self, problem: Problem) -> tuple[bytes, bytes]:
+        """The media type and the body that tell of a problem."""
+        return PROBLEM_JSON, problem.document(self.request_id)
+
     def _check_headers(self) -> None:
         if problem := check_size(self.headers):
             raise problem
         self.caller.check()
-        self._media = media_of(self.caller)
+        self._media = self._media_of_body()
         limit = self._route.settings.max_body_bytes
         if self.caller.content_length is not None and self.caller.content_length > limit:
             raise body_too_large(limit)
@@ -248,28 +267,28 @@ class Exchange:
             return
         service = self._route.service
         assert self._ticket is not None  # it is what is done
+        assert self._work is not None  # it is what was scored
         try:
             scored = service.batcher.learn(self._ticket)
             self._scored_at = self._route.clock()
+            self._work = scored.result.scorer.own(self._work)  # a model may have been replaced meanwhile
             ranking = service.rankers[self.assignment.variant].ranking(self._request, self._candidates, scored)
-            if not (self._request.explain and self._explain(ranking)):
+            if not (self._request.explain and self._explain(ranking, scored.result.scorer)):
                 self._answer(ranking)
         except Exception as error:  # noqa: BLE001 whatever happens has an answer
             self.refuse(error)
             return
-        assert self._work is not None  # it is what was scored
         service.onlooker.answered(self.request_id, self.assignment, self._work, ranking, scored.result.values)
 
-    def _explain(self, ranking: Ranking) -> bool:
+    def _explain(self, ranking: Ranking, scorer: Scorer) -> bool:
         """Have the first candidates explained and answer then; False when that is not to be had."""
-        service, variant = self._route.service, self.assignment.variant
         if not self._route.settings.explanations:
             return False
         assert self._work is not None  # it is what was scored
         ids = [one.id for one in ranking.activities[:EXPLAINED]]
         places = {one: place for place, one in enumerate(candidate_ids(self._candidates))}
-        rows = service.rankers[variant].scorer.whole(self._work, [places[one] for one in ids])
-        explaining = service.explainer.explain(variant, ids, rows)
+        rows = scorer.whole(self._work, [places[one] for one in ids])
+        explaining = self._route.service.explainer.explain(ranking.model, ids, rows)
         if explaining is None:
             return False
         self._ticket = None  # what became of it is known: there is nothing left to give up
@@ -285,11 +304,10 @@ class Exchange:
             self.refuse(error)
 
     def _answer(self, ranking: Ranking, explanations: list[Explanation] | UnsetType = UNSET) -> None:
-        route = self._route
-        passport = self._passport(ranking)
         rows = None if self._work is None else self._work.rows
         unknown = [] if rows is None else rows.unknown
         self._degraded = self._work is not None and self._work.lookup.degraded
+        passport = self._passport(ranking)
         answer = RankResponse(
             request_id=self.request_id,
             variant=self.assignment.variant,
@@ -301,6 +319,11 @@ class Exchange:
             explanations=explanations,
         )
         media, body = (ARROW, arrow_body.encode(answer)) if wants_arrow(self.caller) else (JSON, _encode(answer))
+        self._deliver(ranking, rows, b"content-type: %b\r\n" % media + passport.lines, body)
+
+    def _deliver(self, ranking: Ranking, rows: Rows | None, head: bytes, body: bytes) -> None:
+        """Send an answer, and account for it; `rows` are what was scored for it, if anything was."""
+        route = self._route
         self._ranking = ranking
         self._outcome = "ok"
         self._status = HTTPStatus.OK
@@ -316,7 +339,7 @@ class Exchange:
             1e3 * features,
             1e3 * score,
         )
-        self._send(b"content-type: %b\r\n" % media + passport.lines + timing, body)
+        self._send(head + timing, body)
 
     def _passport(self, ranking: Ranking) -> Passport:
         return self._route.service.passport(ranking.model)
@@ -353,7 +376,7 @@ class Exchange:
         stages = [("decode", self._decoded_at - self.arrived_at)]
         attributes: dict[str, str | int] = {
             "http.request.method": "POST",
-            "http.route": "/v1/rank",
+            "http.route": self._route.path,
             "frontrow.request_id": self.request_id,
             "frontrow.variant": self.assignment.variant,
             "frontrow.outcome": self._outcome,
@@ -380,7 +403,7 @@ class Exchange:
             }
         )
         log.info(
-            "rank",
+            self._route.event,
             request_id=self.request_id,
             variant=self.assignment.variant,
             assignment=self.assignment.reason,

@@ -1,7 +1,7 @@
 """One variant's ranker: candidates in, their order out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import accumulate, pairwise
 from math import isfinite
 from pathlib import Path
@@ -14,7 +14,7 @@ from app.derived import DerivedColumns, Lookup
 from app.processing import Rules
 from app.rows import RowMaker, Rows
 from app.schemas import RankedActivity, RankRequest, candidate_ids
-from batching import Batcher, Priority, Scored, Ticket
+from batching import Batcher, Priority, Scored, Shed, Ticket
 from features import Visitors
 from monitoring.drift import Watch
 from registry import Model
@@ -22,22 +22,43 @@ from scoring.catalog import load_catalog
 
 
 class Work(NamedTuple):
-    """What waits in the batcher: the part of a request that is scored, and its rows as `maker` made them."""
+    """What waits in the batcher: the part of a request that is scored, and its rows as `maker` made them.
+
+    Rows that a caller made are all that there is of their request: they stay as they are, and are for the model
+    `given_for` alone.
+    """
 
     context: Any
     candidates: Sequence[Any]
     maker: RowMaker
     rows: Rows
     lookup: Lookup
+    given_for: Model | None = None
+
+
+class ModelReplaced(Shed):
+    """The model that a caller made rows for is no longer served. None of them was scored, so asking again is safe."""
+
+    reason = "model_replaced"
+
+    def __init__(self, model: Model, rows: int) -> None:
+        name = f"{model.bundle.name}/{model.bundle.version}"
+        super().__init__(name, rows, needed=rows, allowed=0, retry_after_seconds=1.0)
+
+    def __str__(self) -> str:
+        return f"{self.lane} was replaced while {self.rows} rows were on their way to it"
+
+
+Prepare = Callable[[Sequence[Work]], Awaitable[Sequence[Work]]]
 
 
 class Scores(NamedTuple):
-    """What comes back: one score a candidate, in their order, and the model that gave them.
+    """What comes back: one score a candidate, in their order, and who gave them.
 
     `finite` says of the whole batch that no score of it is NaN or infinite.
     """
 
-    model: Model
+    scorer: "Scorer"
     values: NDArray[np.float64]
     finite: bool
 
@@ -83,51 +104,84 @@ class Scorer:
         self.catalog = load_catalog(
             model.engine, maker.activities, context, pairs, budget_bytes=budget_bytes, shared=shared
         )
-        self.prepare = None if derived is None else self._prepare
         self._context, self._pairs = np.flatnonzero(context), None if pairs is None else np.flatnonzero(pairs)
         self.watch: Watch[Rows] | None = None
 
     def work(self, context: Any, candidates: Sequence[Any], visitor: str | None) -> Work:
         return Work(context, candidates, self.maker, self.maker.rows(context, candidates), Lookup(visitor))
 
+    def given(self, rows: NDArray[np.float64]) -> Work:
+        """Work of whole rows (rows, features) that a caller made, derived features included."""
+        count = len(rows)
+        pairs = None if self._pairs is None else np.zeros((count, len(self._pairs)))  # not read of whole rows
+        made = Rows([None] * rows.shape[1], list(range(-1, -1 - count, -1)), rows, [], {}, pairs)
+        return Work(None, range(count), self.maker, made, Lookup(None), self.model)
+
+    def own(self, work: Work) -> Work:
+        """The work in this model's terms: made again if it waited for a model that was replaced.
+
+        Raises `ModelReplaced` for rows that a caller made for another model.
+        """
+        if work.maker is self.maker or work.given_for is self.model:
+            return work
+        if work.given_for is not None:
+            raise ModelReplaced(work.given_for, len(work.candidates))
+        return work._replace(maker=self.maker, rows=self.maker.rows(work.context, work.candidates))
+
+    @property
+    def prepare(self) -> Prepare | None:
+        """What a batch has to wait for; None where the model wants to know nothing of visitors."""
+        return None if self.derived is None else self._prepare
+
     async def _prepare(self, batch: Sequence[Work]) -> Sequence[Work]:
-        """Look up in one round trip whoever was not looked up yet, and give everybody rows with their visitor in."""
+        """Give everybody rows with their visitor in."""
         started = time.perf_counter()
-        new = [work.lookup for work in batch if work.lookup.found is None]
-        found = await self._visitors.fetch([lookup.visitor for lookup in new])
-        for lookup, visitor in zip(new, found, strict=True):
-            lookup.found = visitor
-        filled = self._with_visitors(batch)
+        await self.look_up(batch)
+        filled = self.with_visitors(batch)
         now = time.perf_counter()
         for work in batch:
             work.lookup.ready_at = now
             work.lookup.seconds += now - started
         return filled
 
-    def _with_visitors(self, batch: Sequence[Work]) -> list[Work]:
-        filled = self._filled([(self._rows(work), work) for work in batch])
-        return [work._replace(maker=self.maker, rows=rows) for work, rows in zip(batch, filled, strict=True)]
+    async def look_up(self, batch: Sequence[Work]) -> None:
+        """Look up in one round trip whoever was not looked up yet."""
+        new = [work.lookup for work in batch if work.lookup.found is None and work.given_for is None]
+        found = await self._visitors.fetch([lookup.visitor for lookup in new])
+        for lookup, visitor in zip(new, found, strict=True):
+            lookup.found = visitor
+
+    def with_visitors(self, batch: Sequence[Work]) -> list[Work]:
+        """The same with what their visitors did in the rows, once they are looked up."""
+        made = [self.own(work) for work in batch]
+        filled = iter(self._filled([(work.rows, work) for work in made if work.given_for is None]))
+        return [work if work.given_for is not None else work._replace(rows=next(filled)) for work in made]
 
     def _filled(self, batch: Sequence[tuple[Rows, Work]]) -> list[Rows]:
-        assert self.derived is not None  # else there is no `prepare`
+        assert self.derived is not None  # else there is nothing to fill in
+        if not batch:
+            return []
         return self.derived.fill([(rows, work.candidates, work.lookup.found) for rows, work in batch])  # type: ignore[misc] # looked up just now, or with the piece before
 
     def score(self, batch: Sequence[Work]) -> Sequence[Scores]:
-        made = [self._rows(work) for work in batch]
+        made = [self.own(work).rows for work in batch]
+        values = self.values(made)
         offsets = [0, *accumulate(len(rows.items) for rows in made)]
-        contexts = np.array([rows.context for rows in made], np.float64)
-        values = self.catalog.score(
-            contexts, np.array(offsets), _joined_items(made), _joined_own(made), _joined_pairs(made)
-        )
-        if self.watch is not None:
+        if (watch := self.watch) is not None:
             for rows, start, stop in zip(made, offsets, offsets[1:], strict=False):
-                self.watch.saw(rows, values[start:stop])
+                watch.saw(rows, values[start:stop])
         finite = bool(np.isfinite(values).all())
-        return [Scores(self.model, values[start:stop], finite) for start, stop in pairwise(offsets)]
+        return [Scores(self, values[start:stop], finite) for start, stop in pairwise(offsets)]
+
+    def values(self, made: Sequence[Rows]) -> NDArray[np.float64]:
+        """The scores of these rows, one after the other. Nobody watches."""
+        offsets = np.array([0, *accumulate(len(rows.items) for rows in made)])
+        contexts = np.array([rows.context for rows in made], np.float64)
+        return self.catalog.score(contexts, offsets, _joined_items(made), _joined_own(made), _joined_pairs(made))
 
     def whole(self, work: Work, places: Sequence[int]) -> NDArray[np.float64]:
         """Whole rows, as the model saw them, of these candidates of scored work: (len(places), features)."""
-        rows = self._rows(work)
+        rows = self.own(work).rows
         if self.derived is not None and work.lookup.found is not None:
             (rows,) = self._filled([(rows, work)])
         return self.picked([(rows, place) for place in places])
@@ -145,10 +199,6 @@ class Scorer:
                 row[:] = rows.own[~item]
         return matrix
 
-    def _rows(self, work: Work) -> Rows:
-        """The work's rows, made again if it waited for a model that was replaced."""
-        return work.rows if work.maker is self.maker else self.maker.rows(work.context, work.candidates)
-
     @staticmethod
     def split(work: Work, start: int, stop: int) -> Work:
         return work._replace(candidates=work.candidates[start:stop], rows=work.rows.part(start, stop))
@@ -156,7 +206,7 @@ class Scorer:
     @staticmethod
     def join(pieces: Sequence[Scores]) -> Scores:
         values = np.concatenate([piece.values for piece in pieces])
-        return Scores(pieces[0].model, values, all(piece.finite for piece in pieces))
+        return Scores(pieces[0].scorer, values, all(piece.finite for piece in pieces))
 
 
 def _joined_items(made: Sequence[Rows]) -> NDArray[np.int64]:
@@ -208,11 +258,11 @@ class Ranker:
 
     def ranking(self, request: RankRequest, candidates: Sequence[Any], scored: Scored[Scores]) -> Ranking:
         """The order of the candidates by what became of their ticket."""
-        model, values, finite = scored.result
+        scorer, values, finite = scored.result
         order = self._order(request, candidates, values)
         known = finite and not self._rules.arranges  # rules may give scores of their own
         usable = bool(order) and (known or all(isfinite(one.score) for one in order))
-        return Ranking(model, order, scored.queue_seconds, scored.score_seconds, len(candidates), usable)
+        return Ranking(scorer.model, order, scored.queue_seconds, scored.score_seconds, len(candidates), usable)
 
     def _order(
         self, request: RankRequest, candidates: Sequence[Any], scores: NDArray[np.float64]

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -21,13 +22,18 @@ from starlette.types import Receive, Scope, Send
 from app.caller import VISITOR_ID, is_visitor_id
 from app.console import console_router
 from app.errors import PROBLEM_JSON, Fault, Problem, body_too_large, defect, invalid_request, unsupported_media
+from app.inference_pages import PREFIX, NoSuchModel, NotReady, inference_problem, no_such_model, not_ready
+from app.inference_pages import router as inference_router
 from app.interleaving import InterleavingRoute
 from app.interpreter import settle
+from app.invocations import InvocationsRoute
+from app.open_inference import InferRoute, ModelDoor
 from app.openapi import describe_events, describe_rank
+from app.openapi_inference import describe_inference
 from app.rank_route import RankRoute
 from app.service import Service
 
-RANK_PATH = "/v1/rank"
+POSTED = (RankRoute.path, InvocationsRoute.path)
 
 
 class ModelDescription(BaseModel):
@@ -57,7 +63,29 @@ class FeatureDescription(BaseModel):
     categories: list[str] | None
 
 
+class RankDriftDescription(BaseModel):
+    """How alike a new model and the one before it rank; null where nothing could be compared."""
+
+    compared: int
+    kendall_tau: float | None
+    top_overlap: float | None
+
+
+class SwapDescription(BaseModel):
+    """How the model came to serve, when it took the place of another one."""
+
+    replaced: str
+    at: datetime
+    result: Literal["swapped", "returned"]
+    drift: RankDriftDescription
+
+
 class ModelWithFeatures(ModelDescription):
+    """`kept` is the model that can return at once, and `refused` why what is named now does not serve."""
+
+    swap: SwapDescription | None
+    kept: str | None
+    refused: str | None
     engine_reason: str
     engine_bytes: int
     catalog_reason: str
@@ -100,15 +128,22 @@ class Readiness(BaseModel):
 
 
 class Application:
-    """What `app.protocol` serves: rankings by `rank_route`, everything else as an ASGI application, by FastAPI."""
+    """What `app.protocol` serves: rankings by `rank_route`, scores by other doors, and all else by FastAPI, as ASGI."""
 
     def __init__(self, service: Service) -> None:
         interleaves = service.settings.assignment == "interleave"
         self.rank_route = InterleavingRoute(service) if interleaves else RankRoute(service)
+        self._invocations = InvocationsRoute(service)
+        self._infer = InferRoute(service)
         self._pages = _pages(service)
 
+    def door(self, path: bytes) -> InvocationsRoute | ModelDoor | None:
+        """What takes a request for scores that is posted to this path."""
+        is_table = unquote_to_bytes(path) == InvocationsRoute.path.encode()
+        return self._invocations if is_table else self._infer.door(path)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == RANK_PATH:  # what is posted there never comes here
+        if scope["type"] == "http" and scope["path"] in POSTED:  # what is posted there never comes here
             await _status_problem(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "POST"})(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
@@ -251,9 +286,12 @@ def _pages(service: Service) -> FastAPI:
     )
     pages.state.service = service
     pages.include_router(router)
+    pages.include_router(inference_router)
     pages.include_router(console_router() if service.settings.console else start_router)
     pages.add_exception_handler(HTTPException, _http_problem)
     pages.add_exception_handler(Problem, _problem)
+    pages.add_exception_handler(NoSuchModel, no_such_model)
+    pages.add_exception_handler(NotReady, not_ready)
     pages.add_exception_handler(ClientDisconnect, _nobody_waits)
     pages.add_exception_handler(Exception, _defect)
 
@@ -264,6 +302,7 @@ def _pages(service: Service) -> FastAPI:
             )
             pages.openapi_schema = describe_rank(document, service.shape, service.example())
             describe_events(pages.openapi_schema, service.settings.max_events)
+            describe_inference(pages.openapi_schema, service.served["control"].model.bundle)
         return pages.openapi_schema
 
     pages.openapi = openapi  # type: ignore[method-assign]
@@ -272,6 +311,8 @@ def _pages(service: Service) -> FastAPI:
 
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # registered for nothing else
+    if f"{request.scope['path']}/".startswith(f"{PREFIX}/"):
+        return inference_problem(HTTPStatus(error.status_code), _detail(HTTPStatus(error.status_code)), error.headers)
     return _status_problem(HTTPStatus(error.status_code), error.headers)
 
 
@@ -290,12 +331,16 @@ async def _defect(request: Request, error: Exception) -> Response:
 
 
 def _status_problem(status: HTTPStatus, headers: Mapping[str, str] | None) -> Response:
+    kind = status.phrase.lower().replace(" ", "-")
+    return _problem_response(Problem(status, kind, _detail(status)), headers)
+
+
+def _detail(status: HTTPStatus) -> str:
     details = {
         HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs lists what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: "this path does not answer that method; see the Allow header",
     }
-    kind = status.phrase.lower().replace(" ", "-")
-    return _problem_response(Problem(status, kind, details.get(status, status.phrase)), headers)
+    return details.get(status, status.phrase)
 
 
 def _problem_response(problem: Problem, headers: Mapping[str, str] | None) -> Response:

@@ -36,7 +36,8 @@ class Rows(NamedTuple):
         """The candidates from `start` to `stop` alone."""
         first = sum(item < 0 for item in self.items[:start])
         items = [item + first if item < 0 else item for item in self.items[start:stop]]
-        return self._replace(items=items, own=self.own[first : first + sum(item < 0 for item in items)])
+        own = self.own[first : first + sum(item < 0 for item in items)]
+        return self._replace(items=items, own=own, pairs=None if self.pairs is None else self.pairs[start:stop])
 
 
 class RowMaker:

@@ -5,7 +5,7 @@ bad one, and gives the JSON Schema of the OpenAPI document, all from the same ty
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import msgspec
@@ -272,9 +272,20 @@ class RequestShape:
 
 def read_document(body: bytes) -> Any:
     """A body as JSON has it, whatever it should have been. Raises `Problem`: 400 for what is no JSON, else 422."""
+    document = _parsed(body, _not_finite)
+    if _depth_exceeds(document, MAX_DEPTH):
+        raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")])
+    return document
+
+
+def read_python_document(body: bytes) -> Any:
+    """The same of JSON as Python writes it, where `NaN`, `Infinity` and `-Infinity` are numbers, and of any depth."""
+    return _parsed(body, float)
+
+
+def _parsed(body: bytes, constant: Callable[[str], float]) -> Any:
     try:
-        text = body.decode("utf-8")
-        document = json.loads(text, parse_constant=_not_finite)
+        return json.loads(body.decode("utf-8"), parse_constant=constant)
     except RecursionError:
         raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")]) from None
     except _NotFiniteError as error:
@@ -284,9 +295,6 @@ def read_document(body: bytes) -> Any:
     except ValueError as error:
         reason = str(error) if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
         raise malformed_json(f"the body is not JSON: {reason}") from None
-    if _depth_exceeds(document, MAX_DEPTH):
-        raise invalid_request([Fault("$", f"nested deeper than {MAX_DEPTH}")])
-    return document
 
 
 def candidate_id(candidate: Any) -> str:

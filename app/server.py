@@ -17,6 +17,7 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
+from app.hangup import Terminal, hold_sighup, take_held_sighup
 from app.logs import configure_logs
 from app.settings import PREFIX, Settings, Unusable, read_settings
 
@@ -35,6 +36,7 @@ def serve(overrides: Mapping[str, Any]) -> None:
     # As process 1 of a container nothing else ends us while models load. Later it is what uvicorn restores, and raises
     # again once it has shut down.
     signal.signal(signal.SIGTERM, _exit)
+    hold_sighup()
     if settings.workers > 1:
         _serve_with_workers(settings)
     else:
@@ -51,11 +53,11 @@ def _serve_alone(settings: Settings) -> None:
 
 def _serve_with_workers(settings: Settings) -> None:
     """Serve from processes that hold in common what they can. This one stays small: it only starts them."""
-    bundles, example = _rehearse()
     folder = tempfile.mkdtemp(prefix="frontrow-workers-")
     try:
-        os.environ["WORKER_FOLDER"] = os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        os.environ["WORKER_BUNDLES"] = bundles
+        os.environ["WORKER_FOLDER"] = folder
+        example = _rehearse()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         config = _config(settings, app="app.launch:worker_application", factory=True, workers=settings.workers)
         listener = config.bind_socket()
         _AnnouncingSupervisor(config, listener, lambda port: _announce(settings, port, example)).run()
@@ -63,10 +65,10 @@ def _serve_with_workers(settings: Settings) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _rehearse() -> tuple[str, str]:
+def _rehearse() -> str:
     """Try everything in a process that ends before the others begin. Raises what `serve` raises.
 
-    Gives what workers are told of their bundles, and a body that works.
+    Leaves in the workers' folder what they serve; gives a body that works.
     """
     context = multiprocessing.get_context("spawn")
     answers, answer = context.Pipe(duplex=False)
@@ -74,7 +76,7 @@ def _rehearse() -> tuple[str, str]:
     child.start()
     answer.close()
     try:
-        outcome: tuple[str, str] | Exception = answers.recv()
+        outcome: str | Exception = answers.recv()
     except EOFError:
         child.join()
         raise Unusable(f"the models could not be tried out: exit code {child.exitcode}") from None
@@ -127,12 +129,22 @@ class _AnnouncingSupervisor(Multiprocess):
     def __init__(self, config: uvicorn.Config, listener: socket.socket, announce: Callable[[int], None]) -> None:
         super().__init__(config, sockets=[listener])
         self._announce = announce
+        self._terminal = Terminal()
 
     def init_processes(self) -> None:
         super().init_processes()
         self._pids = self._live_pids()
         if all(worker.wait_until_ready(WORKER_START_SECONDS, self.should_exit) for worker in self.processes):
             self._announce(self.sockets[0].getsockname()[1])
+
+    def handle_signals(self) -> None:
+        """SIGHUP is held here, so that a worker that is being started begins with it held."""
+        if take_held_sighup():
+            if self._terminal.is_closed():
+                self.should_exit.set()
+            for pid in self._live_pids():
+                os.kill(pid, signal.SIGHUP)
+        super().handle_signals()
 
     def keep_subprocess_alive(self) -> None:
         """Replace workers that ended, and forget the gauges of those that are there no more."""
@@ -141,8 +153,8 @@ class _AnnouncingSupervisor(Multiprocess):
         for pid in before - self._pids:
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
-    def _live_pids(self) -> set[int | None]:
-        return {worker.pid for worker in self.processes}
+    def _live_pids(self) -> set[int]:
+        return {worker.pid for worker in self.processes if worker.pid is not None}
 
 
 def _announce(settings: Settings, port: int, example: str) -> None:

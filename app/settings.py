@@ -53,7 +53,20 @@ class Settings(BaseSettings):
         Path(".frontrow/bundles"), description="folder of downloaded bundles, from which the last known good is served"
     )
     registry_timeout_seconds: float = Field(
-        60, gt=0, le=600, description="longest wait for MLflow at start, in seconds, for each model"
+        60, gt=0, le=600, description="longest wait for MLflow, at the start and at each look at the models, in seconds"
+    )
+    model_poll_seconds: float = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="time from one look at the models to the next, in seconds; 0: they are looked at on SIGHUP alone",
+    )
+    swap_min_kendall_tau: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="least Kendall's tau of a new model against the one that serves, below which it is refused; "
+        "unset: any",
     )
     engine: Literal["auto", "reference", "compiled"] = Field(
         "auto", description="scoring engine: `auto` takes the compiled one when it proves equal"

@@ -1,6 +1,7 @@
 """What Prometheus can scrape of the traffic itself: whether it drifts, is split as it should be, and is logged."""
 
 import math
+import os
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -14,6 +15,13 @@ from monitoring.ranking_log import KIND as RANKINGS
 
 LOG_NAMES = {RANKINGS: "ranking", EXPOSURES: "exposure", FEEDBACK: "feedback"}
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+
+def end_series(gauge: Gauge, *labels: str) -> None:
+    """Let a series end. One of several worker processes can only say 0."""
+    gauge.labels(*labels).set(0)
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        gauge.remove(*labels)
 
 
 class TrafficMetrics:
@@ -52,6 +60,7 @@ class TrafficMetrics:
             ["variant"],
             registry=registry,
         )
+        self._drifting: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
         self._written = {kind: self._counter(name, "written", "Lines written") for kind, name in LOG_NAMES.items()}
         self._dropped = {
             kind: self._counter(name, "dropped", "Lines lost, since too many waited or the disk refused them")
@@ -61,14 +70,19 @@ class TrafficMetrics:
 
     def drifts(self, variant: str, reading: DriftReading) -> None:
         """Take in a window that was judged."""
+        known = self._drifting.setdefault(variant, set())
         for one in reading.distributions:
-            psi, alarm = (
-                (self.score_psi.labels(variant), self.score_alarm.labels(variant))
-                if one.name == SCORE
-                else (self.feature_psi.labels(variant, one.name), self.feature_alarm.labels(variant, one.name))
-            )
-            psi.set(one.psi or 0.0)
-            alarm.set(LEVELS.index(one.level))
+            of_score = one.name == SCORE
+            labels = (variant,) if of_score else (variant, one.name)
+            psi, alarm = (self.score_psi, self.score_alarm) if of_score else (self.feature_psi, self.feature_alarm)
+            psi.labels(*labels).set(one.psi or 0.0)
+            alarm.labels(*labels).set(LEVELS.index(one.level))
+            known |= {(psi, labels), (alarm, labels)}
+
+    def forget_drift(self, variant: str) -> None:
+        """Say no more what a model that was replaced had told."""
+        for gauge, labels in self._drifting.pop(variant, ()):
+            end_series(gauge, *labels)
 
     def wrote(self, kind: str, stats: Stats) -> None:
         """Take in what became of a log's lines since the start."""

@@ -83,9 +83,12 @@ class Replica:
         if self._process.returncode is not None:
             raise ReplicaFailed(f"exit code {self._process.returncode} before it was ready:\n{self._last_words()}")
 
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     async def terminate(self) -> None:
         """Send SIGTERM and wait for the end; raises ReplicaFailed when it is late or not exit code 0."""
-        self._process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 code = await self._process.wait()
@@ -136,7 +139,7 @@ class Balancer:
 
     async def _watch(self, backend: Target) -> None:
         while True:
-            ready = await asyncio.to_thread(_is_ready, backend)
+            ready = await asyncio.to_thread(is_ready, backend)
             if ready and not self.has(backend):
                 self._rotation.append(backend)
             elif not ready and self.has(backend):
@@ -161,7 +164,7 @@ class Balancer:
         self.counts["reset"] += reset
 
 
-def _is_ready(backend: Target) -> bool:
+def is_ready(backend: Target) -> bool:
     try:
         return backend.request("GET", "/readyz").status == OK
     except Unreachable:

@@ -109,7 +109,7 @@ BAD_REQUESTS: list[tuple[str, str, int, str | None]] = [
     ("BREW", "/v1/rank", 400, None),
     ("POST", "/healthz", 405, "GET"),
     ("DELETE", "/v1/models", 405, "GET"),
-    ("GET", "/v2/rank", 404, None),
+    ("GET", "/v3/rank", 404, None),
     ("POST", "/v1/rank/", 404, None),
     ("GET", "/v1/../etc/passwd", 404, None),
     ("GET", "/%00", 404, None),

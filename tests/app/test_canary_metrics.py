@@ -109,7 +109,7 @@ async def test_rules_that_make_a_score_no_number_make_the_ranking_unusable(setti
 async def test_a_score_that_is_not_finite_is_unusable(
     client: httpx.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalog = service._scorers["treatment"].catalog  # noqa: SLF001 nothing else lets a model give infinity
+    catalog = service.rankers["treatment"].scorer.catalog
     score = catalog.score
 
     def endless(*arguments: Any) -> np.ndarray:

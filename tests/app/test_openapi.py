@@ -125,8 +125,9 @@ async def test_the_docs_page_loads_nothing_from_another_host(client: httpx.Async
 def test_a_client_made_from_the_live_document_ranks_and_gets_typed_errors(
     bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A generator that does not know Arrow takes its streams for bytes.
-    config = f"post_hooks: []\ncontent_type_overrides: {{{ARROW}: application/octet-stream}}\n"
+    # A generator that does not know Arrow and CSV takes them for bytes.
+    octets = "application/octet-stream"
+    config = f"post_hooks: []\ncontent_type_overrides: {{{ARROW}: {octets}, text/csv: {octets}}}\n"
     (tmp_path / "config.yml").write_text(config)
     with serving(bundles, log_level="error") as service:
         subprocess.run(

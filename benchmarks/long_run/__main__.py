@@ -1,0 +1,3 @@
+from benchmarks.long_run.cli import main
+
+main()
