@@ -60,13 +60,20 @@ class LaneState:
         self.flag = OverloadFlag()
         self.tally = Tally()
         self.served_seconds = 0.0
-        self.put(lane)
-
-    def put(self, lane: Lane[Any, Any]) -> None:
-        """Use another scorer from now on. What was learned about the old one is forgotten."""
+        self.prepare_seconds = 0.0
         self.lane = lane
         self.model = CostModel(lane.cost)
-        self.prepare_seconds = 0.0
+
+    def put(self, lane: Lane[Any, Any]) -> None:
+        """Use another scorer from now on. What was learned of the old one's cost is forgotten.
+
+        How much costs spread is kept, and what preparing takes: the machine and the store are the same, and who guesses
+        with too much certainty promises too much.
+        """
+        self.lane = lane
+        self.model = CostModel(lane.cost, self.model.spread)
+        if lane.prepare is None:
+            self.prepare_seconds = 0.0
 
     def size(self, limits: Limits, handover_seconds: float) -> None:
         """Make batches as large as pays at the present scale of the cost."""

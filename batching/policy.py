@@ -95,10 +95,10 @@ class CostModel:
 
     __slots__ = ("cost", "scale", "spread")
 
-    def __init__(self, cost: Cost) -> None:
+    def __init__(self, cost: Cost, spread: float = 0.15) -> None:
         self.cost = cost
         self.scale = 1.0
-        self.spread = 0.15
+        self.spread = spread
 
     @property
     def now(self) -> Cost:

@@ -157,7 +157,7 @@ def _metric_tags(model: Model, tracking_uri: str | None) -> dict[str, str]:
 @click.option("--force", is_flag=True, help="Also a version that is not known to be better than the champion.")
 @_registry_option
 def promote(name: str, version: int, alias: str, tracking_uri: str | None, *, force: bool) -> None:
-    """Move an alias to a version. What runs keeps its model until it is started again.
+    """Move an alias to a version. What runs takes it when it looks: see FRONTROW_MODEL_POLL_SECONDS, and SIGHUP.
 
     The alias champion moves only to a version that `frontrow train` found to rank better than the one that has it.
     """

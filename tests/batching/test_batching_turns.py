@@ -296,6 +296,16 @@ def test_a_swap_takes_effect_with_the_next_batch_and_forgets_what_was_learned(wo
     assert waits.answer.result == world.expected(waits, version=3)
 
 
+def test_a_swap_keeps_what_is_known_of_the_machine(world: World):
+    world.submit(2)
+    world.advance(3 * world.stats().fixed_seconds)
+    world.finish_all()
+    before = world.stats()
+    assert (before.scale, before.spread) != (1.0, 0.15)
+    world.batcher.swap("control", world.lane("control"))
+    assert (world.stats().scale, world.stats().spread) == (1.0, before.spread)
+
+
 # On the loop
 
 
