@@ -9,7 +9,8 @@ import click
 from rendered_manifests import HOUSE, Manifest, containers, pod_specs
 
 from app.metrics import Metrics
-from app.routes import RANK_PATH, router
+from app.rank_route import RankRoute
+from app.routes import router
 from app.settings import SettingsError, read_settings
 from frontrow import main
 
@@ -48,7 +49,7 @@ def _refused_values(settings: dict[str, str]) -> Iterator[str]:
 
 def unknown_paths(documents: list[Manifest]) -> Iterator[str]:
     """Paths of probes and scrapes that no route has."""
-    known = {getattr(route, "path", None) for route in router.routes} | {RANK_PATH}
+    known = {getattr(route, "path", None) for route in router.routes} | {RankRoute.path}
     asked = [probe["httpGet"]["path"] for _, probe in _probes(documents)]
     asked += [endpoint["path"] for document in documents for endpoint in document.get("spec", {}).get("endpoints", [])]
     yield from (path for path in asked if path not in known)
