@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import nan
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -63,16 +63,15 @@ def of_columns(features: Sequence[Feature], columns: Mapping[str, Sequence[Cell]
 
 def of_rows(features: Sequence[Feature], rows: Sequence[Sequence[Cell]]) -> GivenRows:
     """Rows whose values stand in the order of the features. Raises the 400 of one with more or fewer of them."""
-    check_widths(rows, len(features))
-    columns = zip(*rows, strict=True) if rows else [()] * len(features)
-    return of_columns(features, {feature.name: column for feature, column in zip(features, columns, strict=True)})
+    return of_columns(features, columns_of([feature.name for feature in features], rows))
 
 
-def check_widths(rows: Sequence[Sequence[Any]], width: int) -> None:
-    """Raise the 400 of the first row that has more or fewer values than `width`."""
+def columns_of(names: Sequence[str], rows: Sequence[Sequence[T]]) -> dict[str, Sequence[T]]:
+    """The columns of rows whose values stand in the order of the names. Raises the 400 of one with more or fewer."""
     for place, row in enumerate(rows):
-        if len(row) != width:
-            raise bad_rows(f"row {place} has {len(row)} values and {width} are wanted")
+        if len(row) != len(names):
+            raise bad_rows(f"row {place} has {len(row)} values and {len(names)} are wanted")
+    return dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
 
 
 def _column(feature: Feature, values: Sequence[Cell], unseen: dict[str, int]) -> Sequence[Cell]:

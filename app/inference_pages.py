@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from app.dependencies import ServiceDependency
 from app.open_inference import INPUT, OUTPUT, error_document, find_variant
 from app.schemas import shown
 from app.service import Service
@@ -56,12 +57,6 @@ class NotReady(Exception):
     """No request should be sent here now."""
 
 
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-ServiceDependency = Annotated[Service, Depends(_service)]
 Responses = dict[int | str, dict[str, Any]]
 
 _NO_MODEL: Responses = {404: {"model": InferenceError, "description": "There is no such model."}}

@@ -9,7 +9,7 @@ import msgspec
 
 from app.errors import Problem, bad_rows, unsupported_media
 from app.experiment import Assignment
-from app.given_rows import Cell, Floats, GivenRows, check_widths, of_columns, of_rows, read_json
+from app.given_rows import Cell, Floats, GivenRows, columns_of, of_columns, of_rows, read_json
 from app.rank_route import JSON, Header, Reply
 from app.schemas import shown
 from app.score_route import ScoreExchange, ScoreRoute, Told
@@ -132,11 +132,9 @@ def read_csv(features: Sequence[Feature], body: bytes) -> GivenRows:
         raise bad_rows("the body is empty; its first line names the columns")
     kinds = {feature.name: feature for feature in features}
     names, *rows = lines
-    check_widths(rows, len(names))
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    cells = [list(_cells(kinds.get(name), column)) for name, column in zip(names, columns, strict=True)]
+    columns = columns_of(names, rows)
     _check_unique(names)
-    return of_columns(features, dict(zip(names, cells, strict=True)))
+    return of_columns(features, {name: list(_cells(kinds.get(name), texts)) for name, texts in columns.items()})
 
 
 def _cells(feature: Feature | None, texts: Iterable[str]) -> Iterable[Cell]:
@@ -158,9 +156,7 @@ def _number(text: str) -> Cell:
 
 def _of_table(features: Sequence[Feature], names: Sequence[str], rows: Sequence[Row]) -> GivenRows:
     _check_unique(names)
-    check_widths(rows, len(names))
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    return of_columns(features, dict(zip(names, columns, strict=True)))
+    return of_columns(features, columns_of(names, rows))
 
 
 def _of_records(features: Sequence[Feature], records: Sequence[Record]) -> GivenRows:

@@ -167,7 +167,7 @@ def _told(peers: Iterable[Peer], checks: Sequence[Check], build: Path) -> str:
 
 
 def _write(text: str) -> None:
-    from benchmarks.peers.report import write_into
+    from benchmarks.page import write_into
 
     write_into(PAGE, f"\n{text}\n", "conformance")
     click.echo(f"written: {PAGE}", err=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.conformance.suite import Row
-from benchmarks.peers.report import BadPage
+from benchmarks.page import BadPage
 
 WITH_FIGURES = ("behaviour", "under load")
 SHOWN = {"passed": "{}", "failed": "**{}**", "not offered": "not offered: {}"}

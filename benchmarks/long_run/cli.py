@@ -17,8 +17,11 @@ import click
 import uvloop
 
 from benchmarks.errors import BenchError
-from benchmarks.long_run.report import BEGIN, END, around, draw, failed, table
+from benchmarks.long_run.report import draw, failed, table
 from benchmarks.long_run.run import LongRun, Outcome, Plan, long_run, prepare
+from benchmarks.page import check_place, write_into
+
+SUBJECT = "long-run"  # of the place on the page
 
 
 @click.command()
@@ -48,7 +51,8 @@ def main(
     """Serve two bundles in turn for a long time. Exit code 1: a promise was broken."""
     plan = Plan((bundle_a.resolve(), bundle_b.resolve()), requests, minutes, sigterm_seconds, swap_seconds)
     try:
-        before, after = ("", "") if write is None else around(write)  # now, and not when all is done
+        if write is not None:
+            check_place(write, SUBJECT)
         outcome = _run(plan)
     except* BenchError as errors:
         raise click.ClickException(str(_first(errors))) from errors
@@ -58,8 +62,7 @@ def main(
     if picture is not None:
         draw(outcome, picture)
     if write is not None:
-        text = table(outcome, picture.name if picture else None)
-        write.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+        write_into(write, table(outcome, picture.name if picture else None), SUBJECT)
     if failed(outcome):
         sys.exit(1)
 

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.errors import BenchError
 from benchmarks.long_run.run import Outcome
 from benchmarks.long_run.samples import MIB, slope
 from benchmarks.picture import BLUE, GREEN, INK, ORANGE, STYLE
 
-BEGIN, END = "<!-- long-run:begin -->", "<!-- long-run:end -->"
 WARM_UP_SHARE = 0.25
 MOST_MIB_PER_HOUR = 1.0
 SURE = 2.0  # standard errors
@@ -132,12 +130,3 @@ def draw(outcome: Outcome, path: Path) -> None:
         for axes in (above, below):
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
         figure.savefig(path, transparent=True, metadata={"Date": None} if path.suffix == ".svg" else {})
-
-
-def around(page: Path) -> tuple[str, str]:
-    """What stands before and after the markers of `page`; raises `BenchError` where they are not."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise BenchError(f"{page}: there is no {BEGIN} ... {END} to write into")
-    return before, after

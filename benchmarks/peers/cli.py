@@ -177,12 +177,13 @@ def _tell_outcome(outcome: Outcome) -> None:
 
 
 def _tell(comparison: Comparison, *, write: bool) -> None:
+    from benchmarks.page import write_into
     from benchmarks.peers.picture import draw
-    from benchmarks.peers.report import PICTURE, markdown, write_into
+    from benchmarks.peers.report import PICTURE, markdown
 
     text = markdown(comparison)
     click.echo(text, nl=False)
     if write:
         draw(comparison, PAGE.parent / PICTURE)
-        write_into(PAGE, f"\n![Answers a second of Frontrow and its peers]({PICTURE})\n\n{text}\n")
+        write_into(PAGE, f"\n![Answers a second of Frontrow and its peers]({PICTURE})\n\n{text}\n", "peers")
         click.echo(f"written: {PAGE}, {PAGE.parent / PICTURE}", err=True)

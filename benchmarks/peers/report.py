@@ -8,22 +8,17 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.errors import BenchError
+from benchmarks.page import BadPage
 from benchmarks.peers.closed_loop import ClosedLoop
 from benchmarks.peers.measure import Figures, Outcome
 from benchmarks.peers.targets import MANY_P50, USUAL_CANDIDATES, Results, verdicts
 
-BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
 PICTURE = "peers.svg"
 GENERATOR_IS_THE_LIMIT = 0.8  # of its one core
 HEADINGS = {
     "inline": "### Inline: 50 candidates with 30 features each, as JSON",
     "catalog": "### Catalog: a context and 50 ids, features held by the server",
 }
-
-
-class BadPage(BenchError):
-    """The page has no place for the tables."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +58,6 @@ def markdown(comparison: Comparison) -> str:
             parts.append("\n".join([heading, "", *_head(comparison), *rows]))
     parts += [_many(results), _targets(results), _remarks(comparison)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def write_into(page: Path, text: str, subject: str = "peers") -> None:
-    """Put `text` between the markers of `subject` on `page`; raises BadPage where they are not."""
-    opening, closing = BEGIN.format(subject), END.format(subject)
-    before, begin, rest = page.read_text(encoding="utf-8").partition(opening)
-    _, end, after = rest.partition(closing)
-    if not (begin and end):
-        raise BadPage(f"{page}: there is no {opening} ... {closing} to write into")
-    page.write_text(f"{before}{opening}\n{text}{closing}{after}", encoding="utf-8")
 
 
 def _of(comparison: Comparison, workload: str) -> list[Outcome]:

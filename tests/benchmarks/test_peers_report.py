@@ -8,12 +8,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.page import BadPage, write_into
 from benchmarks.peers import closed_loop
 from benchmarks.peers.cli import peers, turns
 from benchmarks.peers.closed_loop import ClosedLoop
 from benchmarks.peers.measure import Figures, OpenLoop, Outcome
 from benchmarks.peers.picture import capacities, draw
-from benchmarks.peers.report import BadPage, Comparison, load, markdown, save, write_into
+from benchmarks.peers.report import Comparison, load, markdown, save
 from benchmarks.peers.targets import Results, verdicts
 
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
@@ -97,11 +98,11 @@ def test_results_can_be_kept_and_told_again(tmp_path: Path) -> None:
 def test_the_tables_go_between_the_markers_and_nothing_else_changes(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_into(page, "new\n")
+    write_into(page, "new\n", "peers")
     assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     page.write_text("no place")
     with pytest.raises(BadPage, match="there is no"):
-        write_into(page, "new\n")
+        write_into(page, "new\n", "peers")
     assert page.read_text() == "no place"
 
 
