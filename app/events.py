@@ -45,6 +45,7 @@ class Receipt(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(list[SentEvent] | SentEvent)
+_FIELDS = {field.name: field for field in msgspec.structs.fields(SentEvent)}
 
 
 class Intake:
@@ -177,10 +178,9 @@ def _faults_of_event(event: Any, place: str) -> Iterable[Fault]:
     if not isinstance(event, dict):
         yield Fault(place, f"an event or a list of them is allowed, got {kind_of(event)}")
         return
-    fields = {field.name: field for field in msgspec.structs.fields(SentEvent)}
-    for name in event.keys() - fields.keys():
-        yield Fault(place, f"unknown field `{shown(name)}`; {', '.join(fields)} are allowed")
-    for name, field in fields.items():
+    for name in event.keys() - _FIELDS.keys():
+        yield Fault(place, f"unknown field `{shown(name)}`; {', '.join(_FIELDS)} are allowed")
+    for name, field in _FIELDS.items():
         if name in event and (event[name] is not None or not field.required):
             yield from faults_of_value(event[name], field.type, f"{place}.{name}")
         elif field.required:

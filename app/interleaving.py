@@ -140,6 +140,10 @@ class InterleavingExchange(Exchange):
         if not isinstance(failure, Shed | Expired):
             log.error("ranks alone", request_id=self.request_id, failed=variant, exc_info=failure)
 
+    def _finish(self) -> None:
+        super()._finish()
+        self._failures.clear()  # their frames hold this exchange
+
     def _passport(self, ranking: Ranking) -> Passport:
         return self._joint_passport or super()._passport(ranking)
 

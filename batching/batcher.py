@@ -13,7 +13,7 @@ from batching import policy
 from batching.batch import Batch
 from batching.calibration import measure_handover
 from batching.errors import BatchingError, Draining, Expired, NotStarted, ScoringFailed, Shed, UnknownLane, WrongLength
-from batching.isolation import Failure, Miscount, Prepare, attempt, prepare_all, take_apart
+from batching.isolation import Failure, Miscount, Prepare, attempt, prepare_all, take_apart, without_frames
 from batching.lanes import Lane, Lanes, LaneState
 from batching.policy import Limits, Priority, Refusal
 from batching.report import BatchOutcome, BatchReport, DispatchReason, LaneStats, Outcome, Scored, Stats
@@ -133,12 +133,11 @@ class Batcher(Generic[P, R]):
 
     def learn(self, ticket: Ticket) -> Scored[R]:
         """What became of a request whose future is done. Raises as `submit` does."""
-        answer = ticket.future.result()
-        if isinstance(answer, BatchingError):
-            self._end(ticket.state, answer.outcome)
-            raise answer
+        if isinstance(ticket.answer, BatchingError):
+            self._end(ticket.state, ticket.answer.outcome)
+            raise ticket.take_answer()  # not from a variable, which would hold it, and be held by it
         self._end(ticket.state, Outcome.OK)
-        return cast("Scored[R]", answer)
+        return cast("Scored[R]", ticket.take_answer())
 
     def leave(self, ticket: Ticket) -> None:
         """Give up a request: from now on it costs no scoring that has not begun."""
@@ -342,7 +341,7 @@ class Batcher(Generic[P, R]):
         try:
             return batch.lane.split(ticket.request, start, start + rows)
         except Exception as error:  # noqa: BLE001 - a failure of this request, of nobody else
-            return Failure(error)
+            return without_frames(error)
 
     # In the scorer
 
@@ -351,7 +350,7 @@ class Batcher(Generic[P, R]):
         try:
             answers = await prepare_all(prepare, batch.requests)
         except asyncio.CancelledError as error:  # the loop is ending; its callers are told, not left
-            answers = [Failure(error)] * len(batch.requests)
+            answers = [without_frames(error)] * len(batch.requests)
         batch.prepare_seconds = self._clock() - started
         batch.state.prepare_seconds += 0.2 * (batch.prepare_seconds - batch.state.prepare_seconds)
         self._keep(batch, answers)
@@ -447,7 +446,7 @@ class Batcher(Generic[P, R]):
         try:
             result = batch.lane.join(ticket.pieces)
         except Exception as error:  # noqa: BLE001 - a failure of this request, of nobody else
-            self._fail(batch, ticket, Failure(error))
+            self._fail(batch, ticket, without_frames(error))
         else:
             self._answer(batch, ticket, result)
 
@@ -460,13 +459,15 @@ class Batcher(Generic[P, R]):
         kind = WrongLength if isinstance(failure.error, Miscount) else ScoringFailed
         error = kind(batch.state.name, ticket.rows)
         error.__cause__ = failure.error
+        error.add_note("".join(failure.story.format()))
         self._settle(batch.state, ticket, error)
 
     def _settle(self, state: LaneState, ticket: Ticket, answer: Scored[R] | BatchingError) -> None:
         """The one place that answers: whoever left, or has an answer, gets none, and nobody's rows stay behind."""
         state.line.leave(ticket)
         if not ticket.gone:
-            ticket.future.set_result(answer)
+            ticket.answer = answer
+            ticket.future.set_result(None)
 
     def _end(self, state: LaneState, outcome: Outcome) -> None:
         """Count how a request ended, at the moment when its caller learns it."""

@@ -94,7 +94,10 @@ class Expired(BatchingError):
 
 
 class ScoringFailed(BatchingError):
-    """Scoring raised because of this request: it did so for the request alone. `__cause__` is what was raised."""
+    """Scoring raised because of this request: it did so for the request alone.
+
+    `__cause__` is what was raised, and a note has its traceback.
+    """
 
     def __init__(self, lane: str, rows: int) -> None:
         super().__init__(lane, rows)

@@ -2,13 +2,26 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from traceback import TracebackException
 from typing import Any, NamedTuple
 
 
 class Failure(NamedTuple):
-    """In the place of a result, or of all of them: what was raised for it."""
+    """In the place of a result, or of all of them: what was raised for it, and the story of its traceback."""
 
     error: BaseException
+    story: TracebackException
+
+
+def without_frames(error: BaseException) -> Failure:
+    """What was raised, and in words how it came to that. The frames that it went through are let go.
+
+    They hold what they worked on, and so do those that called them, which is sooner or later the failure itself: a
+    circle that stays, with whole requests in it, until the garbage collector comes.
+    """
+    story = TracebackException.from_exception(error, lookup_lines=False)
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return Failure(error, story)
 
 
 class Miscount(Exception):
@@ -27,7 +40,7 @@ def attempt(score: Score, requests: Sequence[Any]) -> list[Any] | Failure:
     try:
         return _counted(requests, score(requests))
     except BaseException as error:  # noqa: BLE001 - SystemExit of a model is that model's failure, too
-        return Failure(error)
+        return without_frames(error)
 
 
 def _counted(requests: Sequence[Any], results: Sequence[Any]) -> list[Any]:
@@ -83,4 +96,4 @@ async def _attempt_prepare(prepare: Prepare, requests: Sequence[Any]) -> list[An
     try:
         return _counted(requests, await prepare(requests))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is its requests' failure
-        return Failure(error)
+        return without_frames(error)

@@ -13,6 +13,7 @@ from batching.report import DispatchReason
 class Ticket:
     """One admitted request on its way. Its caller's future rides in it, so no table of futures can go stale.
 
+    future: done when the caller is to look at the `answer`.
     state: that of the lane it stands in.
     rows_left: rows that were not yet handed to the scorer; less than `rows` once pieces of an oversize request are.
     lane: the scorer that its first piece went to, so that the others follow; None before.
@@ -22,6 +23,7 @@ class Ticket:
     """
 
     __slots__ = (
+        "answer",
         "arrived_at",
         "due_at",
         "future",
@@ -54,6 +56,7 @@ class Ticket:
     ) -> None:
         self.state = state
         self.future = future
+        self.answer: Any = None
         self.request = request
         self.rows = rows
         self.rows_left = rows
@@ -73,6 +76,11 @@ class Ticket:
     def gone(self) -> bool:
         """The caller left, or has its outcome already."""
         return self.future.done()
+
+    def take_answer(self) -> Any:
+        """The answer, which does not stay: an error holds whoever it is raised to, and so what they have this from."""
+        answer, self.answer = self.answer, None
+        return answer
 
 
 class WaitingLine:

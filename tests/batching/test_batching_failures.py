@@ -1,14 +1,25 @@
 """Whatever a scorer does, each request gets its own answer, and the next batch is scored."""
 
+import gc
 import math
+import weakref
+from collections.abc import Iterator
 
 import pytest
-from batching_world import World, refused
+from batching_world import FOR_EVER, Call, Rows, World, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batching import BatchOutcome, Outcome, ScoringFailed, WrongLength
+from batching import BatchingError, BatchOutcome, Expired, Outcome, Priority, ScoringFailed, WrongLength
 from batching.isolation import Failure, Miscount, attempt, take_apart
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class Scorer:
@@ -163,3 +174,36 @@ def test_an_observer_that_raises_hurts_nobody_is_logged_once_and_counted(caplog,
     assert [record.message for record in caplog.records] == [
         "the observer of batches raised; further errors of it are only counted"
     ]
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_taking_apart_leaves_nothing_to_the_garbage_collector():
+    scorer = Scorer(frozenset({3, 5, 77}))
+    take_apart(scorer, range(100))
+    assert gc.collect() == 0
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize(("kind", "seconds"), [(ScoringFailed, FOR_EVER), (Expired, 0.01)])
+def test_an_error_that_was_told_stays_nowhere(world: World, kind: type[BatchingError], seconds: float):
+    async def ask() -> weakref.ref[BatchingError]:
+        request = Rows(Call(1, "control", 1, due_at, Priority.NORMAL, 0.0, poison=True), 0, 1)
+        try:
+            await world.batcher.submit("control", request, rows=1, due_at=due_at)
+        except kind as error:
+            return weakref.ref(error)
+
+    world.submit(1)
+    due_at = world.loop.time() + seconds
+    told = world.loop.create_task(ask())
+    world.advance(1.0)
+    world.finish_all()
+    assert told.result()() is None
+
+
+def test_what_is_told_of_a_failure_is_where_it_was_raised_and_why(world: World):
+    call = world.submit(1, poison=True)
+    world.finish_all()
+    (told,) = call.error.__notes__
+    assert 'batching_world.py", line' in told
+    assert told.endswith(f"{type(call.error.__cause__).__name__}: {call.error.__cause__}\n")
