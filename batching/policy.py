@@ -56,7 +56,7 @@ class Limits:
     fixed_share: float = 0.02
     max_wait_seconds: float = 0.04
     max_waiting_batches: int = 20
-    max_loop_seconds: float = 0.0005
+    max_loop_seconds: float = 0.002
 
     def __post_init__(self) -> None:
         if self.max_batch_rows < 1 or self.max_waiting_batches < 1:
@@ -82,8 +82,9 @@ class Limits:
 
 
 # A hand-over is measured while nothing else runs. On a busy loop each of its two switches of threads waits for the
-# interpreter as well, and both threads lose their caches: it costs about so many times as much.
-BUSY_HANDOVERS = 8
+# interpreter as well, and both threads lose their caches: batches of a millisecond cost a third less of the processor
+# where they are scored on the loop (docs/performance.md), as if a hand-over cost about so many times as much.
+BUSY_HANDOVERS = 30
 
 
 class CostModel:

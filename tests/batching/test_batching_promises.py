@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from batching import Limits, Outcome, Priority
+from batching.policy import BUSY_HANDOVERS
 
 LANES = ("control", "treatment")
 LIMITS = Limits(max_batch_rows=16, max_batch_seconds=1.0, max_loop_seconds=1.0)  # up to two rows are scored on the loop
@@ -38,7 +39,7 @@ BREAKS = {"raises": raises, "too short": too_short, "too long": too_long}
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(handover_seconds=0.00125, limits=LIMITS)
+        self.world = World(handover_seconds=0.01 / BUSY_HANDOVERS, limits=LIMITS)
         self.drained = None
         self.batches_seen = 0
         self.submitted = 0

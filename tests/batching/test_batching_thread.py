@@ -81,7 +81,9 @@ class Crowd:
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_ten_thousand_requests_have_ten_thousand_outcomes_and_every_result_is_ones_own(new_loop):
     async def main() -> None:
-        batcher = Batcher({"control": lane(), "treatment": lane()}, limits=Limits(max_batch_rows=2048))
+        batcher = Batcher(
+            {"control": lane(), "treatment": lane()}, limits=Limits(max_batch_rows=2048, max_loop_seconds=0.0005)
+        )
         async with batcher:
             crowd = Crowd(batcher, seed=7)
             await asyncio.wait_for(crowd.come(10_000), SECONDS)
@@ -114,7 +116,7 @@ def test_the_loop_goes_on_while_a_batch_is_scored_and_scores_come_from_one_other
             assert may_end.wait(SECONDS)
             return requests
 
-        async with Batcher({"control": Lane(slow, lambda *_: None, list, Cost(0.001, 0.0001))}) as batcher:
+        async with Batcher({"control": Lane(slow, lambda *_: None, list, Cost(0.01, 0.0001))}) as batcher:
             calls = [
                 asyncio.create_task(batcher.submit("control", number, rows=1, due_at=time.perf_counter() + SECONDS))
                 for number in range(3)
@@ -149,7 +151,7 @@ def test_a_loop_that_ends_without_a_drain_ends_the_thread_at_its_next_result():
         return requests
 
     async def main() -> None:
-        batcher = Batcher({"control": Lane(slow, lambda *_: None, list, Cost(0.001, 0.0001))})
+        batcher = Batcher({"control": Lane(slow, lambda *_: None, list, Cost(0.01, 0.0001))})
         await batcher.start()
         call = asyncio.create_task(batcher.submit("control", 1, rows=1, due_at=time.perf_counter() + SECONDS))
         await asyncio.sleep(0)

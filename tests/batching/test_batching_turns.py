@@ -329,7 +329,7 @@ def test_what_is_cheaper_than_the_hop_is_scored_on_the_loop(make_world):
     assert [world.submit(1).answer.result for _ in range(3)] == [0, 1, 2]
     assert [report.on_loop for report in world.reports] == [True] * 3
     assert world.reports[-1].score_seconds == pytest.approx(20e-6)
-    assert world.batcher.stats().loop_seconds == pytest.approx(480e-6)
+    assert world.batcher.stats().loop_seconds == pytest.approx(1.8e-3)
 
 
 def test_the_loop_has_its_turn_between_two_batches_scored_on_it(make_world):
@@ -347,7 +347,7 @@ def test_the_loop_has_its_turn_between_two_batches_scored_on_it(make_world):
     assert set(reports_after_each_turn) >= {1, 2}
 
 
-@pytest.mark.parametrize(("predicted", "hop"), [(490e-6, 60e-6), (550e-6, 0.01)])
+@pytest.mark.parametrize(("predicted", "hop"), [(1.9e-3, 60e-6), (2.1e-3, 0.01)])
 def test_what_costs_more_than_the_hop_or_holds_the_loop_too_long_goes_to_the_thread(predicted, hop, make_world):
     world = world_on_the_loop(make_world, predicted=predicted, hop=hop)
     world.submit(1)
@@ -357,7 +357,7 @@ def test_what_costs_more_than_the_hop_or_holds_the_loop_too_long_goes_to_the_thr
 
 
 def test_a_scorer_that_turns_out_to_be_slow_soon_leaves_the_loop(make_world):
-    world = world_on_the_loop(make_world, predicted=320e-6, hop=60e-6, really=4e-3)
+    world = world_on_the_loop(make_world, predicted=1.2e-3, hop=60e-6, really=15e-3)
     for _ in range(4):
         world.submit(1)
         world.finish_all()
@@ -365,7 +365,7 @@ def test_a_scorer_that_turns_out_to_be_slow_soon_leaves_the_loop(make_world):
 
 
 def test_the_last_piece_of_a_large_request_comes_last_also_when_it_is_scored_on_the_loop(make_world):
-    world = make_world(cost=Cost(20e-6, 10e-6), handover_seconds=10e-6)
+    world = make_world(cost=Cost(20e-6, 10e-6), handover_seconds=2e-6)
     call = world.submit(17)
     world.finish_all()
     assert {report.rows: report.on_loop for report in world.reports} == {16: False, 1: True}
