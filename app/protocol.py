@@ -12,12 +12,14 @@ import urllib.parse
 from typing import Any, Protocol
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from app.errors import PROBLEM_JSON, Problem, headers_too_large, malformed_http
 from app.rank_route import Exchange, Header, RankRoute, Reply, lines, new_request_id
 
-RANK_PATH = b"/v1/rank"
+RANK_PATH = RankRoute.path.encode()
 LINGER_SECONDS = 2.0
 MAX_HEAD_BYTES = 65_536  # past the limit that has a polite answer, this one saves memory
 
@@ -45,13 +47,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_headers = False
         self._head_bytes = 0  # of the headers that are being received, without the piece that they began in
         self._begins_here = False
-        self._receipt: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._received_at = 0.0
 
     # What the transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        # Not the parent's, which asks the system for the addresses of both ends: only pages look at them.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
@@ -65,8 +70,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _watch_receipt(self, size: int) -> None:
         """A request is incomplete: it has so long for its rest, and so many bytes for its headers."""
-        if self._receipt is None:
-            self._receipt = self.loop.call_later(self.route.settings.body_timeout_seconds, self._receipt_ended)
+        self.route.receipts.watch(self._receipt_ended)
         if not self._has_headers:
             self._head_bytes += size
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -74,6 +78,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_receipt()
+        if self._linger is not None:
+            self._linger.cancel()
         if self.answering is not None:
             self.answering.exchange.leave()
         self._ranking = self.answering = None
@@ -119,6 +125,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _begin_page(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
+        if self.scheme is None:
+            self.scheme = "http"
+            self.server, self.client = get_local_addr(self.transport), get_remote_addr(self.transport)
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
         self.scope["headers"] = headers
@@ -216,13 +225,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.end()
 
     def _end_receipt(self) -> None:
-        if self._receipt is not None:
-            self._receipt.cancel()
-            self._receipt = None
+        self.route.receipts.forget(self._receipt_ended)
 
     def _receipt_ended(self) -> None:
         """A request did not arrive in time: say so to a ranking; whoever sends headers slowly is not worth a word."""
-        self._receipt = None
         if self.transport.is_closing():
             return
         if self._ranking is not None and self._ranking is self.answering:
@@ -239,7 +245,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self.transport.write_eof()
         self._end_receipt()
-        self._receipt = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._linger = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def shutdown(self) -> None:
         """Stop serving this connection; a request that is on its way in is answered before."""

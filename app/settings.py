@@ -199,7 +199,10 @@ class Settings(BaseSettings):
     build_time: str | None = Field(None, max_length=40, description="time of the build, ISO 8601; set in the image")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     access_log_share: float = Field(
-        1.0, ge=0, le=1, description="share of answered rankings that get an access line; failures always get one"
+        1.0,
+        ge=0,
+        le=1,
+        description="share of answered rankings that get an access line; of refusals ten a second do, and each failure",
     )
 
     @model_validator(mode="after")

@@ -5,15 +5,18 @@ A process of its own, so that holding thousands of connections takes nothing fro
 now and then, opens another for each that the server cuts, and ends when its input does. Then it prints `Lives`.
 """
 
-import asyncio
 import math
 import os
 import resource
+import selectors
+import socket
 import subprocess
 import sys
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import cast
+from typing import BinaryIO
 
 import msgspec
 
@@ -21,8 +24,10 @@ from benchmarks.errors import BenchError
 from benchmarks.target import Target
 
 SPARE_FILES = 500
-STEP_SECONDS, FILL_SECONDS = 0.02, 8.0  # they come evenly, so that their ends do, too
+# They come one by one and evenly, so that their ends do, too: strangers do not come in step.
+FILL_SECONDS, LONGEST_INTERVAL_SECONDS = 8.0, 0.02
 TRICKLE_SECONDS = 5.0
+PIECE_BYTES = 65_536
 END_SECONDS = 30
 
 
@@ -94,91 +99,139 @@ def slow_callers(target: Target, request: bytes, connections: int) -> Iterator[S
         process.wait()
 
 
-class _Caller(asyncio.Protocol):
+class _Caller:
     """One slow connection."""
 
-    def __init__(self, crowd: "_Crowd", text: bytes, first: int) -> None:
-        self._crowd = crowd
+    def __init__(self, connection: socket.socket, text: bytes, first: int) -> None:
+        self._connection = connection
         self._text = text
         self._said = first
-        self._transport: asyncio.Transport | None = None
-        self._born_at = 0.0
+        self._born_at = math.inf
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._born_at = self._crowd.loop.time()
-        self._crowd.came(self)
-        self._transport.write(self._text[: self._said])
-        self._crowd.loop.call_later(TRICKLE_SECONDS, self._trickle)
+    def fileno(self) -> int:
+        return self._connection.fileno()
 
-    def _trickle(self) -> None:
-        if self._transport is None or self._said >= len(self._text) - 1:
-            return
-        self._transport.write(self._text[self._said : self._said + 1])
+    def begin(self, now: float) -> None:
+        """Say the first piece; raises OSError when nobody took the connection."""
+        self._connection.send(self._text[: self._said])
+        self._born_at = now
+
+    def trickle(self) -> bool:
+        """Say one byte more; returns whether there may be another."""
+        if self.fileno() < 0 or self._said >= len(self._text) - 1:
+            return False
+        with suppress(OSError):  # whoever reads learns of it
+            self._connection.send(self._text[self._said : self._said + 1])
         self._said += 1
-        self._crowd.loop.call_later(TRICKLE_SECONDS, self._trickle)
+        return True
 
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._transport = None
-        self._crowd.lost(self, self.age())
+    def is_cut(self) -> bool:
+        """Read what came."""
+        try:
+            return not self._connection.recv(PIECE_BYTES)
+        except OSError:
+            return True
 
-    def age(self) -> float:
-        return self._crowd.loop.time() - self._born_at
+    def hang_up(self) -> None:
+        self._connection.close()
+
+    def age(self, now: float) -> float:
+        return max(0.0, now - self._born_at)
 
 
 class _Crowd:
-    """All of them."""
+    """All of them in one thread, with neither tasks nor timers of their own: the machine is shared with the server."""
 
     def __init__(self, slow: Slow) -> None:
-        self.loop = asyncio.get_running_loop()
         self._slow = slow
+        found = socket.getaddrinfo(slow.host, slow.port, type=socket.SOCK_STREAM)[0]
+        self._family, self._address = found[0], found[4]
+        self._interval = min(LONGEST_INTERVAL_SECONDS, FILL_SECONDS / slow.connections)
+        self._open_at = time.monotonic()
+        self._selector = selectors.DefaultSelector()
         self._alive: set[_Caller] = set()
+        self._trickles: deque[tuple[float, _Caller]] = deque()  # each caller's next byte, the soonest first
         self._opened = self._cut = self._refused = 0
         self._longest = 0.0
 
-    async def stand(self) -> None:
-        """Keep as many as were asked for, until cancelled."""
-        at_once = math.ceil(self._slow.connections * STEP_SECONDS / FILL_SECONDS)
+    def stand(self, end: BinaryIO) -> None:
+        """Keep as many as were asked for, until something can be read from `end`, which may be its end."""
+        self._selector.register(end, selectors.EVENT_READ)
         while True:
-            missing = min(at_once, self._slow.connections - len(self._alive))
-            await asyncio.gather(*(self._open() for _ in range(missing)))
-            await asyncio.sleep(STEP_SECONDS)
+            now = time.monotonic()
+            self._open_one_if_due(now)
+            self._trickle(now)
+            for key, events in self._selector.select(self._idle_seconds()):
+                if key.fileobj is end:
+                    return
+                self._attend(key.data, events)
 
-    async def _open(self) -> None:
+    def _open_one_if_due(self, now: float) -> None:
+        if now < self._open_at or len(self._alive) >= self._slow.connections:
+            return
+        self._open_at = max(self._open_at + self._interval, now)  # what was held up does not come all at once
         turn = self._opened % len(self._slow.texts)
-        text, first = self._slow.texts[turn], self._slow.first[turn]
         self._opened += 1
+        connection = socket.socket(self._family)
+        connection.setblocking(False)
+        connection.connect_ex(self._address)  # what becomes of it is seen once it can be written to
+        caller = _Caller(connection, self._slow.texts[turn], self._slow.first[turn])
+        self._alive.add(caller)
+        self._selector.register(connection, selectors.EVENT_WRITE, caller)
+
+    def _attend(self, caller: _Caller, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._begin(caller)
+        elif caller.is_cut():
+            self._cut += 1
+            self._longest = max(self._longest, caller.age(time.monotonic()))
+            self._forget(caller)
+
+    def _begin(self, caller: _Caller) -> None:
+        now = time.monotonic()
         try:
-            await self.loop.create_connection(lambda: _Caller(self, text, first), self._slow.host, self._slow.port)
+            caller.begin(now)
         except OSError:
             self._refused += 1
+            self._forget(caller)
+            return
+        self._selector.modify(caller, selectors.EVENT_READ, caller)
+        self._trickles.append((now + TRICKLE_SECONDS, caller))
 
-    def came(self, caller: _Caller) -> None:
-        self._alive.add(caller)
+    def _trickle(self, now: float) -> None:
+        while self._trickles and self._trickles[0][0] <= now:
+            _, caller = self._trickles.popleft()
+            if caller.trickle():
+                self._trickles.append((now + TRICKLE_SECONDS, caller))
 
-    def lost(self, caller: _Caller, age: float) -> None:
+    def _forget(self, caller: _Caller) -> None:
         self._alive.discard(caller)
-        self._cut += 1
-        self._longest = max(self._longest, age)
+        self._selector.unregister(caller)
+        caller.hang_up()
+
+    def _idle_seconds(self) -> float | None:
+        """How long nothing is to be done but to listen; None for as long as nothing comes."""
+        due = [self._trickles[0][0]] if self._trickles else []
+        if len(self._alive) < self._slow.connections:
+            due.append(self._open_at)
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def lives(self) -> Lives:
-        longest = max([self._longest, *(caller.age() for caller in self._alive)])
-        return Lives(self._opened, self._cut, self._refused, longest)
+        now = time.monotonic()
+        return Lives(
+            self._opened, self._cut, self._refused, max([self._longest, *(each.age(now) for each in self._alive)])
+        )
 
 
-async def _run(slow: Slow) -> Lives:
+def _run(slow: Slow) -> Lives:
     crowd = _Crowd(slow)
-    standing = asyncio.create_task(crowd.stand())
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)  # until it ends
-    standing.cancel()
-    with suppress(asyncio.CancelledError):
-        await standing
+    crowd.stand(sys.stdin.buffer)
     return crowd.lives()
 
 
 if __name__ == "__main__":
     asked = msgspec.json.decode(sys.stdin.buffer.readline(), type=Slow)
     allow_connections(asked.connections)
-    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(_run(asked))))
+    sys.stdout.buffer.write(msgspec.json.encode(_run(asked)))
     sys.stdout.flush()
     os._exit(0)  # the sockets need no polite end

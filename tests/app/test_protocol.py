@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from served import listening
+from structlog.testing import capture_logs
 
-from app.protocol import MAX_HEAD_BYTES
+from app.protocol import MAX_HEAD_BYTES, HttpProtocol
 from app.service import Service
 
 BODY = json.dumps({"candidates": ["A1", "A2", "A3"]}).encode()
@@ -125,6 +126,45 @@ async def test_a_body_that_stops_is_408_and_slow_headers_are_cut(service: Servic
     async with wire(service) as caller:
         caller.send(HEAD)
         assert await caller.rest() == b""
+
+
+async def test_a_crowd_of_slow_bodies_is_told_408_each_and_logged_a_few_times(service: Service) -> None:
+    object.__setattr__(service.settings, "body_timeout_seconds", 0.05)
+    with capture_logs() as logged:
+        async with listening(service) as port, asyncio.timeout(20):
+            wires = [Wire(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(40)]
+            for one in wires:
+                one.send(request()[:-5])
+            assert {(await one.answer())[0] for one in wires} == {408}
+            for one in wires:
+                one.close()
+    assert 0 < len([line for line in logged if line["event"] == "rank"]) < 40
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"GET / HTTP/2.0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n40\r\n" + b" " * 64 + b"\r\n0\r\n\r\n",
+    ],
+    ids=["no HTTP/1", "a body past the limit"],
+)
+async def test_a_caller_that_stays_after_the_last_word_is_left(
+    asked: bytes, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, loses = asyncio.Event(), HttpProtocol.connection_lost
+
+    def told(protocol: HttpProtocol, error: Exception | None) -> None:
+        loses(protocol, error)
+        lost.set()
+
+    monkeypatch.setattr(HttpProtocol, "connection_lost", told)
+    monkeypatch.setattr("app.protocol.LINGER_SECONDS", 0.05)
+    object.__setattr__(service.settings, "max_body_bytes", 32)
+    async with wire(service) as caller, asyncio.timeout(20):
+        caller.send(asked)
+        assert (await caller.answer())[0] in (400, 413)
+        await lost.wait()
 
 
 async def test_headers_without_an_end_are_431(caller: Wire) -> None:
