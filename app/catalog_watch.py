@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import structlog
+
+from app.beside import beside
+from app.watch import Watch
 
 log = structlog.get_logger("frontrow.catalog")
 
@@ -30,8 +33,8 @@ def version_of(path: Path) -> Version | None:
     return Version(found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-class CatalogWatch(Generic[T]):
-    """Looks at a file every `seconds`; `load` prepares a new version, in a thread, and `use` takes it, on the loop.
+class CatalogWatch(Watch, Generic[T]):
+    """Looks at a file every `seconds`; `load` prepares a new version, beside the loop, and `use` takes it, on the loop.
 
     A version that cannot be loaded is refused once, and what was used before stays in use. `seen` is the version that
     is in use at the start; `refused` is called for each refusal. The `lock` is held from before `load` until after
@@ -56,26 +59,16 @@ class CatalogWatch(Generic[T]):
         self._use = use
         self._refused = refused
         self._lock = lock
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._watch())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def look(self) -> None:
         """Take the file into use if it changed since the last look."""
-        found = await asyncio.to_thread(version_of, self._path)
+        found = await beside(partial(version_of, self._path))
         if found == self._seen:
             return
         self._seen = found
         try:
             async with self._lock:
-                self._use(await asyncio.to_thread(self._load))
+                self._use(await beside(self._load))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a snapshot, the one before it serves on
             self._refused()
             log.error("the catalog is not taken", path=str(self._path), reason=str(error) or repr(error))  # noqa: TRY400

@@ -1,6 +1,7 @@
 """What ranks for a variant: a model, the rows it wants, the rules around it, and what its batches cost."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,18 +93,22 @@ class Fitter:
         """The same while `live` is ranking: what it costs here is known, so what else is going on can be left out."""
         if pinned := self._pinned():
             return equipment._replace(cost=pinned)
-        measured, of_live = (self._measured(one, repeats=FEW) for one in (equipment, live))
+        # In time of the processor: that of the clock would count rankings, too.
+        measured, of_live = (self._measured(one, repeats=FEW, clock=time.thread_time) for one in (equipment, live))
         rows = self._limits.max_batch_rows
         slower = of_live.seconds(rows) / learned.seconds(rows)
         return equipment._replace(cost=Cost(measured.fixed_seconds / slower, measured.row_seconds / slower))
 
-    def _measured(self, equipment: Equipment, *, repeats: int = 20) -> Cost:
+    def _measured(
+        self, equipment: Equipment, *, repeats: int = 20, clock: Callable[[], float] = time.perf_counter
+    ) -> Cost:
         one, scorer = equipment.one, equipment.scorer
         return calibrate(
             lambda works: scorer.values([work.rows for work in works]),
             partial(sample, scorer, one),
             limits=self._limits,
             repeats=repeats,
+            clock=clock,
         )
 
     def _pinned(self) -> Cost | None:
@@ -164,5 +169,5 @@ def sample(scorer: Scorer, one: Served, rows: int) -> Work:
     pairs = None
     if scorer.derived is not None:
         pairs = golden[random.integers(len(golden), size=rows)][:, scorer.derived.pairs]
-    made = Rows(golden[0].tolist(), items.tolist(), own, [], {}, pairs)
+    made = Rows(golden[0].tolist(), items, own, [], {}, pairs)
     return Work(None, range(rows), scorer.maker, made, Lookup(None))

@@ -14,6 +14,7 @@ from app.beside import beside
 from app.experiment import Variant
 from app.metrics import Metrics
 from app.models import Served
+from app.watch import Watch
 from registry import Bundle, Fetched, RegistryError, RegistryUnavailable, read_bundle
 
 log = structlog.get_logger("frontrow.models")
@@ -30,7 +31,7 @@ class Refusal(NamedTuple):
     reason: str
 
 
-class ModelWatch(Generic[T]):
+class ModelWatch(Watch, Generic[T]):
     """Looks at the models when it is told to, and every `seconds` unless that is 0; never twice at once.
 
     fetch: asks for the models, in a thread. served: those that serve, by variant.
@@ -61,16 +62,6 @@ class ModelWatch(Generic[T]):
         self._lock = lock
         self._refused: dict[Variant, Refusal] = {}
         self._told = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._watch())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     def look_soon(self) -> None:
         """Look now, or once more when a look is under way: the model may have changed behind it."""
@@ -121,6 +112,7 @@ class ModelWatch(Generic[T]):
             prepared = await self._prepare(variant, fetched, bundle)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a model, the one before it serves on
             self._refuse(variant, identity, str(error) or repr(error))
+            error.__traceback__ = None  # its frames hold it, where it is what was found: no circle is left
             return None
         self._refused.pop(variant, None)
         return prepared

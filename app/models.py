@@ -1,10 +1,8 @@
 """The models that the settings name, from wherever they are to memory."""
 
-import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.catalog_watch import Version, version_of
@@ -65,8 +63,7 @@ def _fetch(asked: Mapping[Variant, str], settings: Settings) -> dict[Variant, Fe
         tracking_uri=settings.tracking_uri,
         timeout_seconds=settings.registry_timeout_seconds,
     )
-    # The folder itself: a link to it may lead elsewhere soon.
-    return {variant: replace(one, folder=one.folder.resolve()) for variant, one in zip(asked, fetched, strict=True)}
+    return dict(zip(asked, fetched, strict=True))
 
 
 def warm_up(settings: Settings) -> None:
@@ -83,25 +80,16 @@ def load_models(settings: Settings, fetched: Mapping[Variant, Fetched]) -> dict[
     return {variant: load_one(one, settings, shared) for variant, one in fetched.items()}
 
 
-def read_snapshot(path: Path, *, pause_seconds: float = 0.0) -> tuple[Version | None, Catalog]:
-    """A catalog outside of any bundle. Raises `CatalogError`, also for one without activities: nobody means that.
-
-    `pause_seconds` is how long it rests after each half millisecond of work, for those who are being ranked meanwhile.
-    """
+def read_snapshot(path: Path) -> tuple[Version | None, Catalog]:
+    """A catalog outside of any bundle. Raises `CatalogError`, also for one without activities: nobody means that."""
     version = version_of(path)
-    catalog = _read_catalog(path, pause_seconds)
+    catalog = Catalog.read(path)
     if not len(catalog):
         raise CatalogError(f"{path.name}: there are no activities in it")
     return version, catalog
 
 
-def load_one(
-    fetched: Fetched,
-    settings: Settings,
-    shared: tuple[Version | None, Catalog] | None,
-    *,
-    pause_seconds: float = 0.0,
-) -> Served:
+def load_one(fetched: Fetched, settings: Settings, shared: tuple[Version | None, Catalog] | None) -> Served:
     """The verified model of a bundle, and its catalog unless there is a `shared` one. Raises as `load_models` does."""
     model = load_model(fetched.folder, settings.engine)
     if unknown := unknown_derived(model.bundle.features):
@@ -114,10 +102,4 @@ def load_one(
         version, catalog = shared
         return Served(fetched, model, catalog, golden, version)
     snapshot = model.bundle.catalog
-    return Served(
-        fetched, model, Catalog.empty() if snapshot is None else _read_catalog(snapshot, pause_seconds), golden
-    )
-
-
-def _read_catalog(path: Path, pause_seconds: float) -> Catalog:
-    return Catalog.read(path, partial(time.sleep, pause_seconds))
+    return Served(fetched, model, Catalog.empty() if snapshot is None else Catalog.read(snapshot), golden)

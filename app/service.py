@@ -41,9 +41,6 @@ log = structlog.get_logger("frontrow")
 # The part of a request's time limit that it may spend in line and in its batch; the rest is for the way there and back.
 WAIT_SHARE = 0.35
 
-# Between parts of half a millisecond of loading a new catalog, so that rankings have most of the interpreter's time.
-PAUSE_SECONDS = 0.003
-
 
 class Passport(NamedTuple):
     """Whose answer it is: as the body says it, and as header lines."""
@@ -275,7 +272,7 @@ class Service:
 
     def _renew(self, path: Path) -> dict[Variant, Equipment]:
         """What ranks over the snapshot that is there now; made in a thread. Raises `CatalogError`."""
-        version, catalog = read_snapshot(path, pause_seconds=PAUSE_SECONDS)
+        version, catalog = read_snapshot(path)
         return {
             variant: self._fitter.renew(live, replace(live.one, catalog=catalog, snapshot=version))
             for variant, live in self._equipment.items()
@@ -318,7 +315,7 @@ class Service:
     def _load(self, fetched: Fetched, live: Equipment, learned: Cost) -> Equipment:
         """What ranks with a new model; made in a thread."""
         shared = None if self.settings.catalog is None else (live.one.snapshot, live.one.catalog)
-        one = load_one(fetched, self.settings, shared, pause_seconds=PAUSE_SECONDS)
+        one = load_one(fetched, self.settings, shared)
         made = self._fitter.equip(self._fitter.parts(one), self.onlooker.drift_of(one.model))
         return self._fitter.priced_beside(made, live, learned)
 

@@ -1,6 +1,6 @@
 """The activity catalog: features of every activity that is known before a request comes, held as arrays."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,31 +20,25 @@ class CatalogError(Exception):
     """The snapshot cannot be used. Names the file, the column and what is wrong with it."""
 
 
-def _no_pause() -> None:
-    pass
-
-
-def _parts(count: int, pause: Callable[[], None]) -> Iterator[slice]:
-    """From 0 to `count` in parts, with a pause after each: calls over all of it would let no other thread run."""
+def _parts(count: int) -> Iterator[slice]:
+    """From 0 to `count` in parts: a single call over all of it would let no other thread run."""
     for start in range(0, count, PART):
         yield slice(start, min(start + PART, count))
-        pause()
 
 
 class Catalog:
     """A snapshot: id -> row, and columns by name.
 
     `rows` maps an activity's id to its row; `len(catalog)` is the number of activities.
-    `pause` is called every millisecond or so of the work that keeps other threads of Python from theirs.
     """
 
-    def __init__(self, table: pa.Table, origin: str = "catalog", pause: Callable[[], None] = _no_pause) -> None:
+    def __init__(self, table: pa.Table, origin: str = "catalog") -> None:
         if "id" not in table.column_names:
             raise CatalogError(f"{origin}: there is no column `id`")
         column = table.column("id").cast(pa.string())
-        ids = [one for part in _parts(len(column), pause) for one in column[part].to_pylist()]
+        ids = [one for part in _parts(len(column)) for one in column[part].to_pylist()]
         self.rows: dict[str, int] = {}
-        for part in _parts(len(ids), pause):
+        for part in _parts(len(ids)):
             self.rows.update(zip(ids[part], range(part.start, part.stop), strict=True))
         if None in self.rows or len(self.rows) != len(ids):
             raise CatalogError(
@@ -52,12 +46,11 @@ class Catalog:
             )
         self._table = table
         self._origin = origin
-        self._pause = pause
 
     @classmethod
-    def read(cls, path: Path, pause: Callable[[], None] = _no_pause) -> "Catalog":
+    def read(cls, path: Path) -> "Catalog":
         try:
-            return cls(pyarrow.parquet.ParquetFile(path).read(), path.name, pause)
+            return cls(pyarrow.parquet.ParquetFile(path).read(), path.name)
         except (OSError, pa.ArrowException) as error:
             raise CatalogError(f"{path.name}: not a readable parquet file: {error}") from None
 
@@ -127,7 +120,7 @@ class Catalog:
     def _rows_by_key(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
         """Sorted keys and their rows, and one more that ends the search."""
         ids = list(self.rows)
-        digests = [b"".join(map(activity_digest, ids[part])) for part in _parts(len(ids), self._pause)]
+        digests = [b"".join(map(activity_digest, ids[part])) for part in _parts(len(ids))]
         keys = np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
         rows = np.argsort(keys)
         ordered = keys[rows]

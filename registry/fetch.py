@@ -78,9 +78,10 @@ def fetch_all(uris: Sequence[str], *, cache: Path, tracking_uri: str | None, tim
     ]
 
 
-def _read(folder: Path) -> Fetched:
+def _read(asked: Path) -> Fetched:
+    folder = asked.resolve()  # at once: a link may lead elsewhere before all of the bundle is read
     bundle = read_bundle(folder)
-    return Fetched(folder, "bundle", f"{bundle.name}/{bundle.version} from {folder}", datetime.now(UTC))
+    return Fetched(folder, "bundle", f"{bundle.name}/{bundle.version} from {asked}", datetime.now(UTC))
 
 
 def _settle(question: Question, bundles: BundleCache, answer: Answer | RegistryError) -> Fetched:

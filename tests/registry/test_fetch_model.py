@@ -1,6 +1,7 @@
 """From a model URI to a bundle folder, whatever state the registry is in."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,18 @@ def test_a_bundle_folder_needs_no_registry(folder: Path, cache: Path) -> None:
     assert (fetched.folder, fetched.origin) == (folder, "bundle")
     assert fetched.detail == f"activity-ranker/7 from {folder}"
     assert not cache.exists()
+
+
+def test_a_link_is_followed_once_whatever_it_leads_to_while_a_bundle_is_read(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    fetched = ask(cache, str(link))
+    assert (fetched.folder, fetched.detail) == (folder.resolve(), f"activity-ranker/7 from {link}")
+    (folder / "golden.json").unlink()
+    with pytest.raises(BundleError, match=re.escape(str(folder.resolve() / "golden.json"))):
+        ask(cache, str(link))
 
 
 @pytest.mark.parametrize(
