@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.schemas import Field
+from app.schemas import Field, candidate_ids
 from registry import Value
 
 Floats = NDArray[np.float64]
@@ -43,13 +43,13 @@ class Columns(Sequence[Any]):
         return iter(self.ids)
 
     def __getitem__(self, place: Any) -> Any:
-        """One id, or the candidates of a slice without gaps."""
+        """One id, or the candidates of a slice without gaps, which keep nothing of the others in memory."""
         if not isinstance(place, slice):
             return self.ids[place]
         start, stop, _ = place.indices(len(self))
         first, last = bisect_left(self.bringing, start), bisect_left(self.bringing, stop)
         bringing = [one - start for one in self.bringing[first:last]]
-        return Columns(self.fields, self.ids[start:stop], bringing, self.values[first:last], self.texts)
+        return Columns(self.fields, self.ids[start:stop], bringing, self.values[first:last].copy(), self.texts)
 
     def brought(self) -> Iterator[tuple[int, dict[str, Value | None]]]:
         """Places of the candidates that bring features, with those, as a JSON body has them."""
@@ -64,3 +64,8 @@ class Columns(Sequence[Any]):
         if field.type == "boolean":
             return bool(value)
         return int(value) if field.type == "integer" else value
+
+
+def ids_of(candidates: Sequence[Any]) -> Sequence[str]:
+    """The ids of candidates, in whatever form they came."""
+    return candidates.ids if type(candidates) is Columns else candidate_ids(candidates)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.columns import ids_of
 from app.rows import Rows
-from app.schemas import candidate_ids
 from features import DERIVED_BY_NAME, Catalog, DerivedFeatures, Visitor
 from registry import Feature
 
@@ -57,14 +57,12 @@ class DerivedColumns:
 
     def fill(self, batch: Sequence[tuple[Rows, Sequence[Any], Visitor]]) -> list[Rows]:
         """The rows of these candidates with their visitors in them; the rows that are given stay as they are."""
-        places: list[int] = []
-        for rows, candidates, _ in batch:
-            places += self._places(candidates) if len(rows.own) else rows.items
+        places = [self._places(candidates) if len(rows.own) else rows.items for rows, candidates, _ in batch]
         counts = [len(rows.items) for rows, _, _ in batch]
         contexts, pairs = self._features.of_batch(
             [visitor.history for _, _, visitor in batch],
             [visitor.moment for _, _, visitor in batch],
-            np.array(places, dtype=np.intp),
+            np.concatenate(places),
             counts,
         )
         ends = accumulate(counts)
@@ -81,11 +79,11 @@ class DerivedColumns:
         if len(own):
             own = own.copy()
             own[:, self._context_columns] = of_visitor
-            own[:, self._pair_columns] = pairs[np.array(rows.items) < 0]
+            own[:, self._pair_columns] = pairs[rows.items < 0]
         return rows._replace(context=context, own=own, pairs=pairs)
 
-    def _places(self, candidates: Sequence[Any]) -> list[int]:
-        return [self._index.get(one, self._stranger) for one in candidate_ids(candidates)]
+    def _places(self, candidates: Sequence[Any]) -> NDArray[np.int64]:
+        return np.array([self._index.get(one, self._stranger) for one in ids_of(candidates)], np.int64)
 
 
 def unknown_derived(features: Sequence[Feature]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Rankings as JSON: the plain form of a body is read straight into a matrix, every other one candidate by candidate."""
+"""Rankings as JSON: bodies of the two usual forms are read into columns, every other one candidate by candidate."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -54,6 +54,8 @@ class JsonBody:
         self._one_by_one = one_by_one
         fields = shape.activity
         self._rest: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(shape.rest_type)
+        self._of_ids: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(shape.ids_type)
+        self._nothing = np.empty((0, len(fields)))
         self._lexicon, firsts = _lexicon(fields)
         self._fields = np.array([[KINDS[field.type] for field in fields], firsts], np.int64)
         self._habit = np.zeros((4, len(fields)), np.uint64)
@@ -65,8 +67,21 @@ class JsonBody:
 
     def decode(self, body: bytes) -> RankRequest:
         """The request in `body`. Raises `Problem`: 400 for what is no JSON, 413 for too many candidates, else 422."""
-        plain = None if self._one_by_one or _FEATURES not in body else self.read(body)
-        return self._shape.decode(body) if plain is None else plain
+        if self._one_by_one:
+            return self._shape.decode(body)
+        usual = self.read(body) if _FEATURES in body else self.read_ids(body)
+        return self._shape.decode(body) if usual is None else usual
+
+    def read_ids(self, body: bytes) -> RankRequest | None:
+        """The request in a body whose candidates are ids alone; None for any other body."""
+        try:
+            request = self._of_ids.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        ids = cast("list[str]", request.candidates)
+        if len(ids) > self._shape.max_candidates or len(set(ids)) < len(ids):
+            return None
+        return self._in_columns(request, ids, [], self._nothing)
 
     def read(self, body: bytes) -> RankRequest | None:
         """The request in a body of the plain form, as `RequestShape.decode` reads it; None for any other body."""
@@ -81,6 +96,11 @@ class JsonBody:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         bringing, values = self._bringing[: found.brought].tolist(), self._values[: found.brought].copy()
+        return self._in_columns(request, ids, bringing, values)
+
+    def _in_columns(
+        self, request: RankRequest, ids: list[str], bringing: list[int], values: NDArray[np.float64]
+    ) -> RankRequest:
         request.candidates = Columns(self._shape.activity, ids, bringing, values)
         if request.top_k is not None:
             request.top_k = int(request.top_k)

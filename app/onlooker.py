@@ -25,6 +25,7 @@ from monitoring.drift import Drift, DriftReading, Watch
 from monitoring.exposures import EXPOSURES, FEEDBACK, Exposures, feedback
 from monitoring.interleaving import Interleaved
 from monitoring.journal import Journal
+from monitoring.order import COMPARED
 from monitoring.profile import read_profile
 from monitoring.ranking_log import KIND as RANKINGS
 from monitoring.ranking_log import LoggedCandidate, RankingEntry, pack
@@ -47,7 +48,7 @@ class Ranked(NamedTuple):
 class Onlooker:
     """Sees scores, answers and events. Raises `SettingsError` for a folder of logs that cannot be written to.
 
-    `recent` are rankings of late, one a second.
+    `recent` are rankings of late, one a second: the first candidates of each, as they came.
     """
 
     def __init__(self, settings: Settings, experiment: Experiment, metrics: Metrics) -> None:
@@ -84,7 +85,8 @@ class Onlooker:
 
     def watch(self, variant: Variant, scorer: Scorer, drift: Drift | None) -> None:
         """Look at what this scorer scores from now on, and no more at the one before it."""
-        before, after = self._watches.pop(variant, None), None if drift is None else Watch(drift, scorer.picked)
+        before = self._watches.pop(variant, None)
+        after = None if drift is None else Watch(drift, scorer.picked, Rows.alone)
         if variant in self._scorers:
             self._scorers[variant].watch = None
         if before is not None and (after is None or after.drift is not before.drift):
@@ -129,7 +131,8 @@ class Onlooker:
 
     def _remember(self, work: Work) -> None:
         if work.given_for is None:  # rows that a caller made say nothing to another model
-            self.recent.append(work)
+            first = work.candidates[:COMPARED]
+            self.recent.append(work._replace(candidates=first, rows=work.maker.rows(work.context, first)))
             self._lacks_recent = False
 
     def _is_logged(self) -> bool:

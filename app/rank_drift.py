@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.models import Served
 from app.ranking import Scorer, Work
-from monitoring.order import COMPARED, agreements
+from monitoring.order import agreements
 
 Floats = NDArray[np.float64]
 Pair = tuple[Floats, Floats]
@@ -40,9 +40,8 @@ def golden_pairs(live: Served, new: Served) -> list[Pair]:
 
 
 def ranked_pairs(live: Scorer, new: Scorer, works: Sequence[Work]) -> list[Pair]:
-    """Scores of both models for the first candidates of each work, whose visitors are looked up already."""
-    first = [Scorer.split(work, 0, COMPARED) for work in works]
-    return list(zip(_scores(live, first), _scores(new, first), strict=True)) if first else []
+    """Scores of both models for the candidates of each work, whose visitors are looked up already."""
+    return list(zip(_scores(live, works), _scores(new, works), strict=True)) if works else []
 
 
 def rank_drift(pairs: Sequence[Pair]) -> RankDrift:

@@ -18,6 +18,8 @@ from msgspec import UNSET, UnsetType
 
 from app import arrow_body
 from app.caller import Caller, check_size, read_caller
+from app.columns import ids_of
+from app.deadlines import Deadlines
 from app.errors import (
     PROBLEM_JSON,
     Outcome,
@@ -34,7 +36,7 @@ from app.explanation import EXPLAINED
 from app.json_body import JsonBody
 from app.ranking import Ranking, Scorer, Work
 from app.rows import Rows
-from app.schemas import Explanation, RankRequest, RankResponse, candidate_ids
+from app.schemas import Explanation, RankRequest, RankResponse
 from app.service import Passport, Service
 from app.tracing import Ended
 from batching import Expired, Shed, Ticket
@@ -75,6 +77,7 @@ class RankRoute:
         self.metrics = service.metrics
         self.traces = service.traces
         self.timeout_seconds = service.settings.request_timeout_ms / 1e3
+        self.receipts = Deadlines(self.settings.body_timeout_seconds)  # of requests that are on their way in
         self.clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
         self._decoders = self._make_decoders()
         self._row_bytes = dict.fromkeys(self._decoders, FIRST_ROW_BYTES)
@@ -102,12 +105,12 @@ class RankRoute:
         """A low guess of how many rows a body will make, from its length: the door itself decides the others."""
         return max(1, int(ROWS_GUESSED_SHARE * (caller.content_length or 0) / self._row_bytes[media]))
 
-    def is_logged(self, outcome: Outcome, now: float) -> bool:
-        """Of answers, a share; of refusals, ten a second; of everything else each one."""
+    def is_logged(self, outcome: Outcome, status: int, now: float) -> bool:
+        """Of answers, a share; of refusals, and of bodies that did not come, ten a second; of all else each one."""
         if outcome == "ok":
             share = self.settings.access_log_share
             return share == 1 or random.random() < share  # noqa: S311 a sample, not a secret
-        if outcome != "shed":
+        if outcome != "shed" and status != HTTPStatus.REQUEST_TIMEOUT:
             return True
         if now - self._refusal_logged_at < REFUSAL_LOG_SECONDS:
             return False
@@ -206,6 +209,7 @@ class Exchange:
         media, body = self._document(problem)
         headers = [(b"content-type", media), *problem.headers, *self._route.service.code_headers]
         self._send(lines(headers), body, close=problem.closes)
+        error.__traceback__ = None  # its frames may hold a future that holds it: no such circle either
 
     def body_too_large(self) -> None:
         self.refuse(body_too_large(self._route.settings.max_body_bytes))
@@ -286,7 +290,7 @@ class Exchange:
             return False
         assert self._work is not None  # it is what was scored
         ids = [one.id for one in ranking.activities[:EXPLAINED]]
-        places = {one: place for place, one in enumerate(candidate_ids(self._candidates))}
+        places = {one: place for place, one in enumerate(ids_of(self._candidates))}
         rows = scorer.whole(self._work, [places[one] for one in ids])
         explaining = self._route.service.explainer.explain(ranking.model, ids, rows)
         if explaining is None:
@@ -368,7 +372,7 @@ class Exchange:
         self._route.metrics.finished(self.assignment.variant, self._outcome, seconds)
         if self._route.traces is not None:
             self.trace_id = self._route.traces.ended(self._ended(now))
-        if self._route.is_logged(self._outcome, now):
+        if self._route.is_logged(self._outcome, self._status, now):
             self._log(seconds)
 
     def _ended(self, now: float) -> Ended:

@@ -14,19 +14,20 @@ from features import Catalog
 from registry import Feature
 
 Matrix = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 class Rows(NamedTuple):
     """One request's candidates, in the terms of one model.
 
     `context` is a whole row of which only the context columns are set; None and NaN are missing. `items` are the
-    candidates: an activity's index in the catalog, or `~k` for `own[k]`, a whole row (float64, NaN where missing).
+    candidates (int64): an activity's index in the catalog, or `~k` for `own[k]`, a whole row (NaN where missing).
     `unknown` are the ids that nobody knows anything of, and `unseen` counts, by feature, the values that are no
     category of the model. `pairs` are columns of visitor and candidate, a row for each; None until they are known.
     """
 
     context: list[float | None]
-    items: list[int]
+    items: Places
     own: Matrix
     unknown: list[str]
     unseen: dict[str, int]
@@ -34,10 +35,19 @@ class Rows(NamedTuple):
 
     def part(self, start: int, stop: int) -> "Rows":
         """The candidates from `start` to `stop` alone."""
-        first = sum(item < 0 for item in self.items[:start])
-        items = [item + first if item < 0 else item for item in self.items[start:stop]]
-        own = self.own[first : first + sum(item < 0 for item in items)]
-        return self._replace(items=items, own=own, pairs=None if self.pairs is None else self.pairs[start:stop])
+        items, pairs = self.items[start:stop], None if self.pairs is None else self.pairs[start:stop]
+        if not len(self.own):
+            return self._replace(items=items, pairs=pairs)
+        first = np.count_nonzero(self.items[:start] < 0)
+        own = self.own[first : first + np.count_nonzero(items < 0)]
+        return self._replace(items=np.where(items < 0, items + first, items), own=own, pairs=pairs)
+
+    def alone(self, place: int) -> "Rows":
+        """One candidate, which keeps nothing of the others in memory."""
+        item = self.items[place]
+        own = self.own[~item : ~item + 1] if item < 0 else self.own[:0]
+        pairs = None if self.pairs is None else self.pairs[place : place + 1].copy()
+        return Rows(self.context, np.array([max(item, -1)]), own.copy(), [], {}, pairs)
 
 
 class RowMaker:
@@ -64,8 +74,9 @@ class RowMaker:
         own = self._none_of_its_own
         if type(candidates) is Columns:
             places = list(map(self._index.get, candidates.ids))
-            own = self._own(places, candidates.bringing)
-            self._activity.lay_columns(candidates, own, unseen)
+            if candidates.bringing:
+                own = self._own(places, candidates.bringing)
+                self._activity.lay_columns(candidates, own, unseen)
         else:
             try:
                 places = list(map(self._index.get, candidates))  # the usual request has nothing but ids
@@ -74,7 +85,7 @@ class RowMaker:
         if len(own):
             own[:, self._context.columns] = [row[column] for column in self._context.columns]
         unknown = self._settle_unknown(candidates, places) if None in places else []
-        return Rows(row, places, own, unknown, unseen)  # type: ignore[arg-type]  # no place is None any more
+        return Rows(row, np.array(places, np.int64), own, unknown, unseen)
 
     def _with_features(self, candidates: Sequence[Any], unseen: dict[str, int]) -> tuple[list[int | None], Matrix]:
         """Places of candidates of which some bring features, and the rows of those."""

@@ -51,11 +51,15 @@ def numbers_of(candidate: Any) -> list[float]:
 
 
 def check(body: bytes) -> bool:
-    """Whether the body is plain; then it is the same request as the ordinary decoder finds in it."""
-    plain = BODY.read(body)
-    if plain is None:
-        return False
-    ordinary = SHAPE.decode(body)
+    """Whether the body is plain. If it is, or is of ids alone, it is the same request that `RequestShape` decodes."""
+    plain, of_ids = BODY.read(body), BODY.read_ids(body)
+    for usual in (plain, of_ids):
+        if usual is not None:
+            check_same(usual, SHAPE.decode(body))
+    return plain is not None
+
+
+def check_same(plain: RankRequest, ordinary: RankRequest) -> None:
     columns = plain.candidates
     assert isinstance(columns, Columns)
     assert columns.ids == candidate_ids(ordinary.candidates)
@@ -68,13 +72,13 @@ def check(body: bytes) -> bool:
     for name in ("context", "top_k", "explain"):
         assert repr(getattr(plain, name)) == repr(getattr(ordinary, name))
     check_rows(plain, ordinary)
-    return True
 
 
 def check_rows(plain: RankRequest, ordinary: RankRequest) -> None:
     rows, expected = (MAKER.rows(None, one.candidates) for one in (plain, ordinary))
     assert rows.own.tobytes() == expected.own.tobytes()
-    assert (rows.items, rows.unknown, rows.unseen) == (expected.items, expected.unknown, expected.unseen)
+    assert rows.items.tolist() == expected.items.tolist()
+    assert (rows.unknown, rows.unseen) == (expected.unknown, expected.unseen)
 
 
 def test_a_body_with_any_bytes_changed_is_the_same_request_in_both_ways_or_not_plain() -> None:
@@ -109,6 +113,30 @@ def test_whatever_stands_in_the_place_of_a_part_both_ways_agree(part: Any, draw:
     if place in ("candidates", "context", "top_k"):
         body[place] = part
     check(encoded(body, draw))
+
+
+def test_a_body_of_ids_alone_is_the_same_request_in_both_ways_unless_it_is_wrong() -> None:
+    right = [
+        b'{"candidates":[]}',
+        b'{"candidates":["A1"],"top_k":1.0,"explain":true}',
+        b'{"context":null,"candidates":["A100","\\u0041101","\xc3\xa9","x y"],"top_k":null}',
+    ]
+    for body in right:
+        found = BODY.read_ids(body)
+        assert found is not None, body
+        check_same(found, SHAPE.decode(body))
+    wrong = [
+        b'{"candidates":["A1","A1"]}',
+        b'{"candidates":["A1",""]}',
+        b'{"candidates":["A1"],"days":1}',
+        b'{"candidates":["A1"],"top_k":0}',
+        b'{"candidates":[{"id":"A1"}]}',
+        b'{"candidates":["A1"',
+        b'{"candidates":["\xff"]}',
+        b'{"candidates":[' + b",".join(b'"%d"' % n for n in range(SHAPE.max_candidates + 1)) + b"]}",
+    ]
+    for body in wrong:
+        assert BODY.read_ids(body) is None, body
 
 
 def check_all_plain(texts: list[str], kind: str = "price") -> None:

@@ -1,6 +1,7 @@
 """What is kept of the traffic is what happened in it."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from features.stores.memory import MemoryStore
 from monitoring.drift import BLOCK, Drift, DriftReading, Watch
 from monitoring.exposures import EXPOSURES, FEEDBACK, Exposure, Feedback
 from monitoring.journal import Reader
+from monitoring.order import COMPARED
 from monitoring.profile import parse_profile
 from monitoring.ranking_log import KIND, LoggedRanking
 from monitoring.replay import replay, summary
 from registry import load_model, read_bundle, write_bundle
 from training.profile import profile
 
+MANY = [{"id": f"B{n}", "features": {"price": float(n)}} for n in range(500)]
 IDS = [f"A{n}" for n in range(0, 50, 2)]
 MIXED = [
     *IDS,
@@ -253,7 +256,7 @@ async def test_the_rows_that_are_looked_at_are_those_that_were_scored(watched_bu
     maker = RowMaker(features, shape, catalog)
     scorer = Scorer(model, maker, DerivedColumns(features, catalog), visitors, budget_bytes=2**26)
     collected = Collected()
-    scorer.watch = Watch[Rows](collected, scorer.picked)  # type: ignore[arg-type]
+    scorer.watch = Watch[Rows](collected, scorer.picked, Rows.alone)  # type: ignore[arg-type]
     await visitors.record([Event("ada", "A2", "booking", visitors.now() - 5_000)])
     request = shape.decode(msgspec.json.encode({"context": {"device": "tablet"}, "candidates": MIXED}))
     for number in range(2 * BLOCK):
@@ -267,6 +270,28 @@ async def test_the_rows_that_are_looked_at_are_those_that_were_scored(watched_bu
     price = rows[:, [one.name for one in features].index("price")]
     assert np.isnan(price).any()
     assert len(np.unique(price)) > 10
+
+
+async def test_of_a_request_that_is_looked_at_one_row_alone_stays_in_memory(service: Service) -> None:
+    scorer = service.rankers["control"].scorer
+    scorer.watch = Watch[Rows](Collected(), scorer.picked, Rows.alone)  # type: ignore[arg-type]
+    request = service.shape.decode(msgspec.json.encode({"candidates": MANY}))
+    work = scorer.work(request.context, request.candidates, None)
+    rows = weakref.ref(work.rows.own)
+    scorer.score([work])
+    del work
+    assert rows() is None
+
+
+async def test_of_rankings_that_new_models_are_compared_on_the_first_candidates_alone_stay_in_memory(
+    service: Service,
+) -> None:
+    async with serving(service) as client:
+        await client.post("/v1/rank", json={"candidates": MANY})
+    (recent,) = service.onlooker.recent
+    assert list(recent.candidates) == [one["id"] for one in MANY[:COMPARED]]
+    assert len(recent.rows.items) == len(recent.rows.own) == COMPARED
+    assert recent.candidates.values.base is recent.rows.own.base is None
 
 
 def test_the_settings_say_what_a_log_may_take(bundles: Path) -> None:
