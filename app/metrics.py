@@ -9,12 +9,8 @@ from typing import Literal, cast, get_args
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
     Metric,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
     multiprocess,
 )
@@ -22,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from app.errors import Outcome
 from app.experiment import Assignment, Reason, Variant
+from app.exposition import Counter, Exposition, Gauge, Histogram
 from app.rank_drift import RankDrift
 from app.rows import Rows
 from app.traffic_metrics import TrafficMetrics, end_series
@@ -74,9 +71,8 @@ class Metrics:
 
     def __init__(self, variants: Sequence[Variant], *, interleaves: bool = False) -> None:
         """`variants` are those with a model; whether there are answers of both is `interleaves`."""
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)  # memory, CPU and files of a process alone; of several, the platform's task
+        self._registry = registry = Exposition()
+        self._process = _of_process()
         variant = ["variant"]
         self.offered = Counter(
             "frontrow_requests_offered", "Rankings asked for, however they ended.", variant, registry=registry
@@ -443,13 +439,25 @@ class Metrics:
     def runs(self, code_version: str) -> None:
         self.build_info.labels(code_version, platform.python_version(), version("lightgbm")).set(1)
 
+    @property
+    def of_several(self) -> bool:
+        """Whether a scrape is answered for several worker processes."""
+        return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
     def exposition(self) -> bytes:
-        """The text of a scrape, for all worker processes."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
+        """The text of a scrape: half a millisecond on the event loop, and more in any thread if it is `of_several`."""
+        if not self.of_several:
+            return generate_latest(self._process) + self._registry.text().encode()
         everyone = CollectorRegistry()
         everyone.register(_Workers())
         return generate_latest(everyone)
+
+
+def _of_process() -> CollectorRegistry:
+    """Memory, CPU and files of a process that is alone; of several, that is for the platform to tell."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
 
 
 class _Workers(Collector):

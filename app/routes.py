@@ -1,19 +1,20 @@
 """The routes that people and machines look at: probes, identity, metrics. `/v1/rank` has a module of its own."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.caller import VISITOR_ID, is_visitor_id
 from app.console import console_router
+from app.dependencies import ServiceDependency
 from app.errors import PROBLEM_JSON, Fault, Problem, body_too_large, defect, invalid_request, unsupported_media
 from app.inference_pages import PREFIX, NoSuchModel, NotReady, inference_problem, no_such_model, not_ready
 from app.inference_pages import router as inference_router
@@ -149,13 +151,6 @@ class Application:
             await self._pages(scope, receive, send)
 
 
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-ServiceDependency = Annotated[Service, Depends(_service)]
-
 router = APIRouter()
 
 
@@ -234,8 +229,11 @@ async def forget_visitor(visitor_id: str, service: ServiceDependency) -> Respons
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text format."}
     },
 )
-def metrics(service: ServiceDependency) -> Response:  # in a thread: some 10 ms, which no ranking has to spare
-    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(service: ServiceDependency) -> Response:
+    ours = service.metrics
+    # What all workers say is read from their files, for longer than rankings can wait.
+    text = await asyncio.to_thread(ours.exposition) if ours.of_several else ours.exposition()
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def _check_json(request: Request) -> None:

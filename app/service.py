@@ -21,6 +21,7 @@ from app.hangup import listen_to_sighup
 from app.heartbeat import LAG_SHARE, Heartbeat, LoopLate
 from app.histories import bounds, open_visitors
 from app.lame_duck import begin_lame_duck_on_sigterm
+from app.memory import give_back
 from app.metrics import Metrics, SwapResult
 from app.model_watch import ModelWatch, identity_of
 from app.models import Served, fetch_each, load_one, read_snapshot
@@ -338,6 +339,7 @@ class Service:
             self._swaps[variant] = Swap(before[variant], datetime.now(UTC), result, drift)
             self.metrics.swap_ended(variant, result, drift)
             self._say_who_serves(variant, result=result, replaced=before[variant], **drift._asdict())
+        await beside(give_back)
 
     def _confirm(self, variant: Variant, fetched: Fetched) -> None:
         """The model that serves is still the one to serve."""

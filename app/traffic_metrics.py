@@ -4,8 +4,9 @@ import math
 import os
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
+from app.exposition import Counter, Gauge, Histogram
 from monitoring.drift import LEVELS, DriftReading
 from monitoring.exposures import EXPOSURES, FEEDBACK
 from monitoring.journal import Stats

@@ -2,14 +2,16 @@
 
     python -m benchmarks.monitoring_cost BUNDLE
 
-BUNDLE is a folder with `profile.json` and a catalog (`frontrow demo`, then `frontrow bundle`). Starts services that
-watch and services that do not, which take turns, so that a machine which slows down slows both; the figures are medians
-of pairs. A second service that does not watch shows what a pair tells of no difference at all. Rankings are of 50 known
-activities, the least work that there is to compare with. Nothing else should run on the machine.
+BUNDLE is a folder with `profile.json` and a catalog (`frontrow demo`, then `frontrow bundle`). What is compared takes
+turns, in short stretches, so that a machine which slows down slows both; a third arm that does not watch either shows
+what the comparison tells of no difference at all. Rankings are of 50 known activities, the least work that there is to
+compare with. Nothing else should run on the machine.
 """
 
 import http.client
+import math
 import multiprocessing
+import re
 import sys
 import tempfile
 import time
@@ -23,51 +25,63 @@ from typing import Final, NamedTuple
 import click
 import numpy as np
 
+from benchmarks.drift_turns import Traffic, Turns, drift_turns
 from benchmarks.errors import BenchError
 from benchmarks.figures import Cost, cost
 from benchmarks.generator import Patience, Run, run_closed_loop, run_open_loop
 from benchmarks.live_features import OK, Rankings, service
+from benchmarks.page import check_place, write_into
+from benchmarks.paired import Floats, Interval, median_of, p99_ratio
 from benchmarks.schedule import Phase, Schedule
 from benchmarks.server_side import snapshot
 from benchmarks.target import Target
 from registry import Bundle, read_bundle, write_bundle
 
-BEGIN, END = "<!-- monitoring:begin -->", "<!-- monitoring:end -->"
+SUBJECT: Final = "monitoring"  # of the place on the page
 WATCHING, PLAIN, TWIN = "watching", "plain", "twin"
 DIFFERENT_BODIES: Final = 500
 MOST_CONNECTIONS: Final = 512
 HALF: Final = 0.5
+STRETCH_SECONDS: Final = 1.0
 SCRAPE_EVERY_SECONDS: Final = 0.1
 SCRAPER_START_SECONDS: Final = 60
 QUIET: Final = {"access_log_share": 0, "request_timeout_ms": 1_000}
 
-Targets = Mapping[str, Target]
 Progress = Callable[[int], None]
 
 
 class Plan(NamedTuple):
-    """`rounds` of `seconds` for each service, and all of that with `starts` new processes."""
+    """`rounds` of `seconds` for each service, and all of that with `starts` new processes; `turns` of the scorer.
+
+    The shadow's rounds are cut into stretches of a second, for a machine's moods last longer than that.
+    """
 
     starts: int
     rounds: int
     seconds: float
     connections: int
+    turns: int
+
+    @property
+    def stretches(self) -> int:
+        return math.ceil(self.rounds * self.seconds / STRETCH_SECONDS)
 
 
-class Pairs(NamedTuple):
-    """One figure of each service in each round, and what the load cost whoever made it."""
+class DriftCost(NamedTuple):
+    """CPU seconds of a service for a ranking, in each run at capacity; and those of scoring it, turn by turn."""
 
-    values: dict[str, list[float]]
+    of_a_ranking: list[float]
+    traffic: Traffic
+    turns: Turns
     generator: list[Cost]
 
-    def median(self, name: str) -> float:
-        return float(np.median(self.values[name]))
 
-    def ratios(self, name: str) -> list[float]:
-        """Of a service to the plain one in the same round: quartiles, the median in the middle."""
-        ratio = np.array(self.values[name]) / np.array(self.values[PLAIN])
-        found: list[float] = np.quantile(ratio, [0.25, 0.5, 0.75]).tolist()
-        return found
+class ShadowCost(NamedTuple):
+    """Latencies in seconds of each stretch of each service; rankings a second that were asked for, in each start."""
+
+    stretches: Mapping[str, list[Floats]]
+    rates: list[float]
+    generator: list[Cost]
 
 
 @dataclass
@@ -79,24 +93,33 @@ class Scrapes:
     size: int = 0
 
 
-def drift_cost(bundle: Path, plan: Plan, done: Progress) -> Pairs:
-    """CPU seconds of the service for a ranking, in closed loop."""
+def drift_cost(bundle: Path, plan: Plan, done: Progress) -> DriftCost:
+    """What a ranking costs a service at capacity that does not watch, and what watching adds to it."""
+    of_a_ranking, rates, batches, generator = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         unwatched = without_profile(bundle, Path(folder) / "bundle")
-        bundles = {WATCHING: bundle, PLAIN: unwatched, TWIN: unwatched}
-        pairs = Pairs({name: [] for name in bundles}, [])
         for _ in range(plan.starts):
-            with ExitStack() as stack:
-                targets = {name: stack.enter_context(service(each, **QUIET)) for name, each in bundles.items()}
-                payloads = _payloads(targets, bundle)
-                _in_turns(pairs, plan, done, lambda name: _cpu_of_a_ranking(targets[name], payloads[name], plan))  # noqa: B023 called at once
-    return pairs
+            with service(unwatched, **QUIET) as target:
+                payloads = _payloads(target, bundle)
+                _closed_loop(target, payloads, plan)  # warms up
+                for _ in range(plan.rounds):
+                    before = _cpu_seconds(target)
+                    run = _closed_loop(target, payloads, plan)
+                    of_a_ranking.append((_cpu_seconds(target) - before) / run.record.endings[OK])
+                    rates.append(_rate(run, plan))
+                    generator.append(cost(run))
+                    done(1)
+                batches.append(_rankings_in_a_batch(target))
+    traffic = Traffic(round(np.median(rates)), max(1, round(np.median(batches))))
+    turns = drift_turns(bundle, traffic, rounds=plan.turns, done=lambda _: None)
+    done(1)
+    return DriftCost(of_a_ranking, traffic, turns, generator)
 
 
-def shadow_cost(bundle: Path, plan: Plan, done: Progress) -> Pairs:
-    """p99 of the answers in seconds, in open loop at half of the capacity; the model is in its own shadow."""
+def shadow_cost(bundle: Path, plan: Plan, done: Progress) -> ShadowCost:
+    """In open loop at half of the capacity; the model is in its own shadow."""
     shares = {WATCHING: 1.0, PLAIN: 0.0, TWIN: 0.0}
-    pairs = Pairs({name: [] for name in shares}, [])
+    found = ShadowCost({name: [] for name in shares}, [], [])
     for _ in range(plan.starts):
         with ExitStack() as stack:
             settings = {"treatment_model": bundle.resolve(), "treatment_share": 0, **QUIET}
@@ -104,11 +127,17 @@ def shadow_cost(bundle: Path, plan: Plan, done: Progress) -> Pairs:
                 name: stack.enter_context(service(bundle, shadow_share=share, **settings))
                 for name, share in shares.items()
             }
-            payloads = _payloads(targets, bundle)
-            capacity = _rate(_closed_loop(targets[PLAIN], payloads[PLAIN], plan), plan)
-            schedule = Schedule((Phase(plan.seconds, HALF * capacity),))
-            _in_turns(pairs, plan, done, lambda name: _p99(targets[name], payloads[name], schedule))  # noqa: B023 called at once
-    return pairs
+            payloads = {name: _payloads(target, bundle) for name, target in targets.items()}
+            found.rates.append(HALF * _rate(_closed_loop(targets[PLAIN], payloads[PLAIN], plan), plan))
+            schedule = Schedule((Phase(STRETCH_SECONDS, found.rates[-1]),))
+            for number in range(-1, plan.stretches):  # the first ones warm up
+                for name in list(shares)[:: 1 if number % 2 else -1]:
+                    run = _open_loop(targets[name], payloads[name], schedule)
+                    if number >= 0:
+                        found.stretches[name].append(_latencies(run))
+                        found.generator.append(cost(run))
+                    done(1)
+    return found
 
 
 def scrape_cost(bundle: Path, plan: Plan, done: Progress) -> Scrapes:
@@ -120,7 +149,7 @@ def scrape_cost(bundle: Path, plan: Plan, done: Progress) -> Scrapes:
         settings = {"treatment_model": bundle.resolve(), **QUIET}
         for _ in range(plan.starts):
             with service(bundle, **settings) as target:
-                payloads = _payloads({PLAIN: target}, bundle)[PLAIN]
+                payloads = _payloads(target, bundle)
                 for _ in range(plan.rounds):
                     scraping = scraper.submit(scrape, target, plan.seconds)
                     found.rates.append(_rate(_closed_loop(target, payloads, plan), plan))
@@ -168,21 +197,9 @@ def _write(read: Bundle, out: Path) -> None:
     )
 
 
-def _payloads(targets: Targets, bundle: Path) -> dict[str, list[bytes]]:
-    catalog = bundle / "catalog.parquet"
-    rankings = {name: Rankings(target, catalog) for name, target in targets.items()}
-    return {name: [each.payload(visitor) for visitor in range(DIFFERENT_BODIES)] for name, each in rankings.items()}
-
-
-def _in_turns(pairs: Pairs, plan: Plan, done: Progress, measure: Callable[[str], tuple[float, Cost]]) -> None:
-    """Measure all services in each round, in an order that turns around from one to the next."""
-    for number in range(-1, plan.rounds):  # the first round warms up
-        for name in list(pairs.values)[:: 1 if number % 2 else -1]:
-            value, generator = measure(name)
-            if number >= 0:
-                pairs.values[name].append(value)
-                pairs.generator.append(generator)
-            done(1)
+def _payloads(target: Target, bundle: Path) -> list[bytes]:
+    rankings = Rankings(target, bundle / "catalog.parquet")
+    return [rankings.payload(visitor) for visitor in range(DIFFERENT_BODIES)]
 
 
 def _closed_loop(target: Target, payloads: Sequence[bytes], plan: Plan) -> Run:
@@ -203,17 +220,21 @@ def _rate(run: Run, plan: Plan) -> float:
     return run.record.endings[OK] / plan.seconds
 
 
-def _cpu_of_a_ranking(target: Target, payloads: Sequence[bytes], plan: Plan) -> tuple[float, Cost]:
-    before = snapshot(target, None).cpu_seconds
-    run = _closed_loop(target, payloads, plan)
-    after = snapshot(target, None).cpu_seconds
-    assert before is not None  # our own service tells
-    assert after is not None
-    return (after - before) / run.record.endings[OK], cost(run)
+def _cpu_seconds(target: Target) -> float:
+    found = snapshot(target, None).cpu_seconds
+    assert found is not None  # our own service tells
+    return found
 
 
-def _p99(target: Target, payloads: Sequence[bytes], schedule: Schedule) -> tuple[float, Cost]:
-    run = run_open_loop(
+def _rankings_in_a_batch(target: Target) -> float:
+    text = target.request("GET", "/metrics").body.decode()
+    parts = re.findall(r"^frontrow_batch_requests_(sum|count)\{.*\} (\S+)$", text, re.MULTILINE)
+    found = {part: float(value) for part, value in parts}
+    return found["sum"] / found["count"]
+
+
+def _open_loop(target: Target, payloads: Sequence[bytes], schedule: Schedule) -> Run:
+    return run_open_loop(
         target,
         payloads,
         schedule,
@@ -221,41 +242,89 @@ def _p99(target: Target, payloads: Sequence[bytes], schedule: Schedule) -> tuple
         max_connections=MOST_CONNECTIONS,
         watch=lambda _seconds, _record: None,
     )
+
+
+def _latencies(run: Run) -> Floats:
     latency = np.array(run.record.finished) - np.array(run.record.due)
-    served = latency[np.array(run.record.status) == OK]
-    return float(np.quantile(served, 0.99, method="inverted_cdf")), cost(run)
+    served: Floats = latency[np.array(run.record.status) == OK]
+    return served
 
 
 # ---- what is told ----
 
 
-def table(drift: Pairs | None, shadow: Pairs | None, scrapes: Scrapes | None) -> str:
+def table(drift: DriftCost | None, shadow: ShadowCost | None, scrapes: Scrapes | None) -> str:
     lines = []
     if drift or shadow:
-        lines += [
-            "| | off | on | on / off: median of pairs (quartiles) | off / off | target |",
-            "|---|---|---|---|---|---|",
-        ]
+        lines += ["| | off | on | on / off (95 %) | off / off (95 %) | target |", "|---|---|---|---|---|---|"]
     if drift:
-        lines.append(_row("drift watched: CPU of the service for a ranking, µs", drift, 1e6, "1.01"))
+        lines.append(_drift(drift))
     if shadow:
-        lines.append(_row("shadow of all rankings: p99 at half of the capacity, ms", shadow, 1e3, "1.05"))
+        lines.append(_shadow(shadow))
+    if drift:
+        lines += ["", _turns(drift)]
+    if shadow:
+        lines += ["", _stretches(shadow)]
     if scrapes:
         lines += ["", _scrapes(scrapes)]
-    if costs := [one for pairs in (drift, shadow) if pairs for one in pairs.generator]:
+    if costs := [one for each in (drift, shadow) if each for one in each.generator]:
         lines += ["", _generator(costs)]
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, pairs: Pairs, unit: float, target: str) -> str:
-    off, on = (f"{unit * pairs.median(each):,.2f}" for each in (PLAIN, WATCHING))
-    low, middle, high = pairs.ratios(WATCHING)
-    nothing = pairs.ratios(TWIN)
-    count = len(pairs.values[PLAIN])
+def _drift(drift: DriftCost) -> str:
+    off = float(np.median(drift.of_a_ranking))
+    watching, twin = (_added(arm, drift.turns.plain) for arm in (drift.turns.watching, drift.turns.twin))
     return (
-        f"| {name} | {off} | {on} | {middle:.3f} of {count} ({low:.3f} to {high:.3f}) | "
-        f"{nothing[1]:.3f} ({nothing[0]:.3f} to {nothing[2]:.3f}) | {target} |"
+        f"| drift watched: CPU of the service for a ranking, µs | {1e6 * off:.1f} | {1e6 * (off + watching.value):.1f} "
+        f"| {_ratio(watching, off)} | {_ratio(twin, off)} | 1.01 |"
     )
+
+
+def _added(arm: Sequence[float], plain: Sequence[float]) -> Interval:
+    return median_of(np.array(arm) - np.array(plain))
+
+
+def _ratio(added: Interval, off: float) -> str:
+    return _told(Interval(*(1 + each / off for each in added)), 4)
+
+
+def _told(interval: Interval, digits: int) -> str:
+    value, low, high = (f"{each:.{digits}f}" for each in interval)
+    return f"{value} ({low} to {high})"
+
+
+def _turns(drift: DriftCost) -> str:
+    added, scoring = _added(drift.turns.watching, drift.turns.plain), float(np.median(drift.turns.plain))
+    return (
+        f"A watch adds {1e6 * added.value:.2f} µs to the {1e6 * scoring:.1f} µs of scoring a ranking: the median of "
+        f"{len(drift.turns.plain)} turns, each a second of {drift.traffic.rankings:,} rankings in batches of "
+        f"{drift.traffic.batch}. A whole ranking is the median of {len(drift.of_a_ranking)} runs at capacity."
+    )
+
+
+def _shadow(shadow: ShadowCost) -> str:
+    watching, plain, twin = (shadow.stretches[name] for name in (WATCHING, PLAIN, TWIN))
+    off, on = (float(np.quantile(np.concatenate(each), 0.99, method="inverted_cdf")) for each in (plain, watching))
+    return (
+        f"| shadow of all rankings: p99 at half of the capacity, ms | {1e3 * off:.2f} | {1e3 * on:.2f} "
+        f"| {_told(p99_ratio(watching, plain), 3)} | {_told(p99_ratio(twin, plain), 3)} | 1.05 |"
+    )
+
+
+def _stretches(shadow: ShadowCost) -> str:
+    watching, plain, twin = (shadow.stretches[name] for name in (WATCHING, PLAIN, TWIN))
+    on, off = (_told(_neighbours(arm, plain), 3) for arm in (watching, twin))
+    return (
+        f"The p99 is that of all {sum(map(len, plain)):,} rankings of a service, in {len(plain)} stretches of a second "
+        f"that took turns, at {np.median(shadow.rates):,.0f} a second. The median of the ratios of neighbouring "
+        f"stretches, which a slow moment of the machine hardly moves: on / off {on}, off / off {off}."
+    )
+
+
+def _neighbours(ours: Sequence[Floats], theirs: Sequence[Floats]) -> Interval:
+    p99 = [np.array([np.quantile(one, 0.99, method="inverted_cdf") for one in each]) for each in (ours, theirs)]
+    return median_of(p99[0] / p99[1])
 
 
 def _scrapes(scrapes: Scrapes) -> str:
@@ -271,30 +340,26 @@ def _generator(costs: Sequence[Cost]) -> str:
     return f"The generator took {share:.0%} of a core in the median run, and was late by {1e3 * late:.2f} ms (p99)."
 
 
-def around(page: Path) -> tuple[str, str]:
-    """What stands before and after the markers of `page`; raises `BenchError` where they are not."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise BenchError(f"{page}: there is no {BEGIN} ... {END} to write into")
-    return before, after
-
-
 PARTS = ("drift", "shadow", "scrapes")
 
 
 def _steps(parts: Sequence[str], plan: Plan) -> int:
-    each = {"drift": 3 * (plan.rounds + 1), "shadow": 3 * (plan.rounds + 1), "scrapes": plan.rounds}
-    return plan.starts * sum(each[part] for part in parts)
+    each = {
+        "drift": plan.starts * plan.rounds + 1,
+        "shadow": plan.starts * 3 * (plan.stretches + 1),
+        "scrapes": plan.starts * plan.rounds,
+    }
+    return sum(each[part] for part in parts)
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--only", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="One part of it.")
 @click.option("--starts", type=click.IntRange(1), default=3, show_default=True, help="Of new processes.")
-@click.option("--rounds", type=click.IntRange(1), default=6, show_default=True, help="Of pairs, for each start.")
-@click.option("--seconds", type=click.FloatRange(0.5), default=5.0, show_default=True, help="Of each run.")
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="For each start.")
+@click.option("--seconds", type=click.FloatRange(0.5), default=3.0, show_default=True, help="Of each run.")
 @click.option("--connections", type=click.IntRange(1), default=32, show_default=True, help="Of the closed loop.")
+@click.option("--turns", type=click.IntRange(1), default=300, show_default=True, help="Of the scorer and its watch.")
 @click.option("--write", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A page with markers.")
 def main(
     *,
@@ -304,12 +369,14 @@ def main(
     rounds: int,
     seconds: float,
     connections: int,
+    turns: int,
     write: Path | None,
 ) -> None:
     """Measure what watching costs a service of BUNDLE."""
-    plan = Plan(starts, rounds, seconds, connections)
+    plan = Plan(starts, rounds, seconds, connections, turns)
     try:
-        before, after = ("", "") if write is None else around(write)  # now, and not when all is measured
+        if write is not None:
+            check_place(write, SUBJECT)
         with click.progressbar(length=_steps(parts, plan), label="measuring", file=sys.stderr) as bar:
             drift = drift_cost(bundle, plan, bar.update) if "drift" in parts else None
             shadow = shadow_cost(bundle, plan, bar.update) if "shadow" in parts else None
@@ -317,7 +384,7 @@ def main(
         text = table(drift, shadow, scrapes)
         click.echo(text, nl=False)
         if write is not None:
-            write.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+            write_into(write, text, SUBJECT)
     except BenchError as error:
         raise click.ClickException(str(error)) from error
 

@@ -6,6 +6,7 @@ three windows, further from training than chance explains and than matters (an i
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from random import random
 from threading import Lock
 from typing import Final, Generic, Literal, TypeVar
@@ -155,54 +156,62 @@ class Sample:
     `widest` requests are taken always; it forgets, so that one huge request does not end the sampling.
     """
 
-    __slots__ = ("_left", "_rows_per_second", "_widest")
+    __slots__ = ("_rows_per_second", "_widest", "left")
 
     FORGETTING: Final = 0.999
 
     def __init__(self, rows_per_second: int = ROWS_PER_SECOND) -> None:
         self._rows_per_second = rows_per_second
-        self._left = rows_per_second
+        self.left = rows_per_second  # in this second
         self._widest = 1.0
 
     def pick(self, rows: int) -> int | None:
         """The row to look at of a request with so many, or None."""
         self._widest = max(rows, self._widest * self.FORGETTING)
         place = int(random() * self._widest)  # noqa: S311 a sample, not a secret
-        if place >= rows or self._left == 0:
+        if place >= rows or self.left == 0:
             return None
-        self._left -= 1
+        self.left -= 1
         return place
 
     def each_second(self) -> None:
-        self._left = self._rows_per_second
+        self.left = self._rows_per_second
 
 
 class Watch(Generic[Request]):
-    """Samples scored requests into `drift`, 64 rows at a time. `saw` is called by one thread at a time.
+    """Samples scored requests into `drift`, 64 rows at a time. `scored` is called by one thread at a time.
 
     make_rows: the rows (n, features) at these places of these requests.
+    alone: a request of that one place, which is all that stays of it in memory until it is counted.
     """
 
     def __init__(
         self,
         drift: Drift,
         make_rows: Callable[[Sequence[tuple[Request, int]]], Matrix],
+        alone: Callable[[Request, int], Request],
         *,
         rows_per_second: int = ROWS_PER_SECOND,
     ) -> None:
         self.drift = drift
         self._make_rows = make_rows
+        self._alone = alone
         self._sample = Sample(rows_per_second)
         self._picked: list[tuple[Request, int]] = []
         self._scores: list[float] = []
 
-    def saw(self, request: Request, scores: Matrix) -> None:
-        """Take in a request that got these scores, (rows,)."""
-        place = self._sample.pick(len(scores))
-        if place is None:
+    def scored(self, requests: Sequence[Request], offsets: Sequence[int], scores: Matrix) -> None:
+        """Take in a batch; the scores of its requests are one after the other, those of the n-th from `offsets[n]`."""
+        if not self._sample.left:  # for most of each second on a busy service, so it had better cost nothing
             return
-        self._picked.append((request, place))
-        self._scores.append(scores[place])
+        for request, (start, stop) in zip(requests, pairwise(offsets), strict=True):
+            place = self._sample.pick(stop - start)
+            if place is not None:
+                self._look(request, place, scores[start + place])
+
+    def _look(self, request: Request, place: int, score: float) -> None:
+        self._picked.append((self._alone(request, place), 0))
+        self._scores.append(score)
         if len(self._picked) == BLOCK:
             self.drift.count(np.column_stack((self._make_rows(self._picked), self._scores)))
             self._picked.clear()

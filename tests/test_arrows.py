@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "release": {"registry"},
     "monitoring": {"registry", "features", "scoring"},
     "app": {"batching", "registry", "features", "monitoring", "scoring"},
-    "benchmarks": {"batching", "features", "registry", "release", "scoring"},
+    # What watching costs is measured from within: two services differ by more than that.
+    "benchmarks": {"app", "batching", "features", "registry", "release", "scoring"},
 }
 STANDARD_LIBRARY_ONLY = {"batching"}
 WITHOUT_MLFLOW_AND_PANDAS = {"app", "batching", "scoring", "features"}

@@ -8,9 +8,11 @@ import pytest
 from app_models import write_models
 from click.testing import CliRunner, Result
 
-from benchmarks.monitoring_cost import BEGIN, END, main
+from benchmarks.monitoring_cost import main
 from registry import read_bundle, write_bundle
 from training.profile import profile
+
+BEGIN, END = "<!-- monitoring:begin -->", "<!-- monitoring:end -->"
 
 
 @pytest.fixture(autouse=True)
@@ -44,19 +46,21 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(bundle: Path, *options: str) -> Result:
-    light = ("--starts", "1", "--rounds", "2", "--seconds", "0.5", "--connections", "2")
+    light = ("--starts", "1", "--rounds", "2", "--seconds", "0.5", "--connections", "2", "--turns", "3")
     return CliRunner().invoke(main, [str(bundle), *light, *options])
 
 
 @pytest.mark.slow
-def test_drift_and_shadow_are_paired_with_a_service_that_does_not_watch(bundles: Path, tmp_path: Path) -> None:
+def test_drift_and_shadow_are_paired_with_what_does_not_watch(bundles: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     result = run(bundles / "watched", "--only", "drift", "--only", "shadow", "--write", str(page))
     assert result.exit_code == 0, result.output
     rows = [line for line in result.stdout.splitlines() if line.startswith(("| drift", "| shadow"))]
     assert len(rows) == 2
-    assert all(re.search(r"\| \d+\.\d+ of 2 \(\d+\.\d+ to \d+\.\d+\) \|", row) for row in rows)
+    assert all(len(re.findall(r"\| \d+\.\d+ \(\d+\.\d+ to \d+\.\d+\) ", row)) == 2 for row in rows)
+    assert re.search(r"A watch adds -?\d+\.\d+ µs .* the median of 3 turns", result.stdout)
+    assert "in 1 stretches of a second" in result.stdout
     assert "The generator took" in result.stdout
     assert page.read_text() == f"before\n{BEGIN}\n{result.stdout}{END}\nafter\n"
 

@@ -169,11 +169,11 @@ def test_no_more_rows_a_second_are_looked_at_than_allowed() -> None:
         made += len(picked)
         return np.array([request[place, :-1] for request, place in picked])
 
-    watch: Watch[Rows] = Watch(drift(), make_rows)
+    watch: Watch[Rows] = Watch(drift(), make_rows, lambda request, place: request[place : place + 1])
     request = rows(1, 4)
     for second in range(1, 3):
         for _ in range(ROWS_PER_SECOND + 500):
-            watch.saw(request, request[:, -1])
+            watch.scored([request], [0, 1], request[:, -1])
         watch.each_second(float(second))
         assert made == second * ROWS_PER_SECOND // BLOCK * BLOCK
     assert watch.drift.reading().counting == made

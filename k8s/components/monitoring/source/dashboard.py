@@ -139,6 +139,22 @@ ROWS: dict[str, list[Panel]] = {
             says="Instances that could not ask the registry when they started.",
         ),
         Panel(
+            "Looks at the registry that found a change (an hour)",
+            {
+                "{{variant}} {{result}}": "sum by (variant, result)"
+                f" (increase(frontrow_model_swaps_total{{{OURS}}}[1h]))"
+            },
+            says="`swapped` and `returned` serve now; after `refused` and `unreachable` the model before serves on.",
+        ),
+        Panel(
+            "How alike the last new model ranks",
+            {
+                "{{variant}} tau": f"min by (variant) (frontrow_model_swap_kendall_tau{{{OURS}}})",
+                "{{variant}} first ten": f"min by (variant) (frontrow_model_swap_top_overlap{{{OURS}}})",
+            },
+            says="Against the model before it, on what was ranked lately. 1: the same order.",
+        ),
+        Panel(
             "Age of the activity catalog",
             {"{{instance}}": f"time() - frontrow_catalog_loaded_timestamp_seconds{{{OURS}}}"},
             "s",
@@ -158,6 +174,12 @@ ROWS: dict[str, list[Panel]] = {
             {"{{variant}} {{reason}}": f"sum by (variant, reason) ({rate('frontrow_assignments_total')})"},
             "reqps",
             says="`fallback` has no visitor id and is left out of the experiment.",
+        ),
+        Panel(
+            "Interleaved answers of one model alone",
+            {"without {{variant}}": f"sum by (variant) ({rate('frontrow_interleaved_alone_total')})"},
+            "reqps",
+            says="By the variant that had no ranking. These answers tell nothing of which model is better.",
         ),
         Panel(
             "Sample ratio mismatch",

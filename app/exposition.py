@@ -1,0 +1,84 @@
+"""The text of a scrape, made cheaply enough for the event loop.
+
+`prometheus_client` makes every line anew, which takes milliseconds for hundreds of series. All of a line but its value
+stays the same until a series begins or ends, so that is kept here, as the library wrote it.
+"""
+
+import re
+from bisect import bisect_left
+from functools import lru_cache
+from itertools import accumulate, chain
+from typing import Self, cast
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+# Of a line that is no comment, the last word. Labels hold no line breaks: those are escaped.
+VALUE = re.compile(r"^([^#\n].* )\S+$", re.MULTILINE)
+GAP = "\n\n"  # there are no empty lines
+
+_word = lru_cache(4_096)(floatToGoString)  # many buckets have the same count, and many series are what they were
+
+
+class _Metric(MetricWrapperBase):
+    """A metric of the library that tells its values without their names."""
+
+    def series(self) -> list[Self]:
+        if self._is_parent():  # type: ignore[no-untyped-call]
+            return list(self._metrics.values())  # type: ignore[arg-type] # children are of their parent's class
+        return [self]
+
+    def values(self) -> list[float]:
+        """The values of a series, in the order of its lines."""
+        raise NotImplementedError
+
+
+class Counter(_Metric, prometheus_client.Counter):
+    def values(self) -> list[float]:
+        return [self._value.get()]
+
+
+class Gauge(_Metric, prometheus_client.Gauge):
+    def values(self) -> list[float]:
+        return [self._value.get()]
+
+
+class Histogram(_Metric, prometheus_client.Histogram):
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """What the library does, without a look at one bucket after the other."""
+        if exemplar is not None:
+            raise ValueError("there are no exemplars in this text")
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+
+    def values(self) -> list[float]:
+        buckets = list(accumulate([bucket.get() for bucket in self._buckets]))
+        return [*buckets, buckets[-1], self._sum.get()]
+
+
+class Exposition(CollectorRegistry):
+    """Holds metrics of this module. They begin and end series where they are asked for `text`: on the event loop."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        super().__init__()
+        self._metrics: list[_Metric] = []
+        self._series: list[_Metric] | None = None
+        self._between: list[str] = []  # what stands before each value, and behind the last one
+
+    def register(self, collector: Collector) -> None:
+        super().register(collector)
+        self._metrics.append(cast("_Metric", collector))
+        self._series = None
+
+    def text(self) -> str:
+        """What `generate_latest` says of these metrics."""
+        series = [one for metric in self._metrics for one in metric.series()]
+        if series != self._series:
+            self._between = VALUE.sub(f"\\1{GAP}", generate_latest(self).decode()).split(GAP)
+            self._series = series
+        words = [_word(value) for one in series for value in one.values()]
+        return "".join(chain.from_iterable(zip(self._between, [*words, ""], strict=True)))
