@@ -46,7 +46,7 @@ BETWEEN_SECONDS = 3.0
 GARBAGE = b"\x00HTTP/1.1 200 OK\r\n\r\n"
 OK, ACCEPTED = 200, 202
 POLL_SECONDS = 0.1
-LOOK_SECONDS = 0.5  # between scrapes that tell whether the catalog is new; each costs the service some 10 ms
+LOOK_SECONDS = 0.5  # between scrapes that tell whether the catalog is new; each costs the service about 1 ms
 SEED = 3
 
 
