@@ -79,7 +79,7 @@ class RowMaker:
                 self._activity.lay_columns(candidates, own, unseen)
         else:
             try:
-                places = list(map(self._index.get, candidates))  # the usual request has nothing but ids
+                places = list(map(self._index.get, candidates))  # ids alone, for rules to look at
             except TypeError:
                 places, own = self._with_features(candidates, unseen)
         if len(own):

@@ -8,7 +8,7 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -40,12 +40,12 @@ class Turns(NamedTuple):
     twin: list[float]
 
 
-def drift_turns(bundle: Path, traffic: Traffic, *, rounds: int, done: Callable[[int], None]) -> Turns:
+def drift_turns(bundle: Path, traffic: Traffic, *, rounds: int) -> Turns:
     """Score a second of traffic in each turn, for a watch looks at so many rows a second; the first round warms up."""
-    return asyncio.run(_drift_turns(bundle.resolve(), traffic, rounds, done))
+    return asyncio.run(_drift_turns(bundle.resolve(), traffic, rounds))
 
 
-async def _drift_turns(bundle: Path, traffic: Traffic, rounds: int, done: Callable[[int], None]) -> Turns:
+async def _drift_turns(bundle: Path, traffic: Traffic, rounds: int) -> Turns:
     settings = read_settings(control_model=str(bundle), treatment_model="", log_level="error")
     configure_logs(settings.log_level)
     service = Service(settings, load_models(settings, fetch_models(settings)))
@@ -60,7 +60,6 @@ async def _drift_turns(bundle: Path, traffic: Traffic, rounds: int, done: Callab
             seconds = _turn(scorer, batches, traffic)
             if number >= 0:
                 arm.append(seconds)
-        done(1)
     gc.unfreeze()
     await service.stop()
     return turns

@@ -35,6 +35,7 @@ from benchmarks.generator import Patience, Run, Watch, run_closed_loop, run_open
 from benchmarks.record import NO_ANSWER, REFUSED
 from benchmarks.rolling_restarts import Replica, is_ready
 from benchmarks.schedule import Phase, Schedule
+from benchmarks.server_side import read_metrics
 from benchmarks.target import Target
 
 OK = 200
@@ -218,9 +219,9 @@ def _after(run: Run, swapped_at: list[float]) -> Floats:
 
 def _swaps(target: Target) -> Counter[str]:
     found: Counter[str] = Counter()
-    for line in target.request("GET", "/metrics").body.decode().splitlines():
-        if line.startswith("frontrow_model_swaps_total"):
-            found[line.split('result="')[1].split('"')[0]] += round(float(line.rsplit(" ", 1)[1]))
+    for name, labels, value in read_metrics(target):
+        if name == "frontrow_model_swaps_total":
+            found[labels["result"]] += round(value)
     return found
 
 
@@ -238,8 +239,7 @@ def markdown(plan: Plan, outcome: Outcome) -> str:
     soon = "" if after is None else f" Due within {AFTERWARDS_SECONDS:g} s after one: p99 {1e3 * after.p99:.1f} ms."
     return (
         f"{table}\n{plan.load * outcome.capacity:.0f} requests/s of {plan.candidates} candidates, {plan.load:g} of the"
-        f" capacity;"
-        f" {outcome.swaps} swaps, one every {plan.every_seconds:g} s, {outcome.refused} refused.{soon}\n"
+        f" capacity; {outcome.swaps} swaps, one every {plan.every_seconds:g} s, {outcome.refused} refused.{soon}\n"
     )
 
 

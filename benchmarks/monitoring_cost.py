@@ -11,7 +11,6 @@ compare with. Nothing else should run on the machine.
 import http.client
 import math
 import multiprocessing
-import re
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ from benchmarks.live_features import OK, Rankings, service
 from benchmarks.page import check_place, write_into
 from benchmarks.paired import Floats, Interval, median_of, p99_ratio
 from benchmarks.schedule import Phase, Schedule
-from benchmarks.server_side import snapshot
+from benchmarks.server_side import read_metrics, snapshot
 from benchmarks.target import Target
 from registry import Bundle, read_bundle, write_bundle
 
@@ -111,7 +110,7 @@ def drift_cost(bundle: Path, plan: Plan, done: Progress) -> DriftCost:
                     done(1)
                 batches.append(_rankings_in_a_batch(target))
     traffic = Traffic(round(np.median(rates)), max(1, round(np.median(batches))))
-    turns = drift_turns(bundle, traffic, rounds=plan.turns, done=lambda _: None)
+    turns = drift_turns(bundle, traffic, rounds=plan.turns)
     done(1)
     return DriftCost(of_a_ranking, traffic, turns, generator)
 
@@ -227,10 +226,8 @@ def _cpu_seconds(target: Target) -> float:
 
 
 def _rankings_in_a_batch(target: Target) -> float:
-    text = target.request("GET", "/metrics").body.decode()
-    parts = re.findall(r"^frontrow_batch_requests_(sum|count)\{.*\} (\S+)$", text, re.MULTILINE)
-    found = {part: float(value) for part, value in parts}
-    return found["sum"] / found["count"]
+    found = {name: value for name, _, value in read_metrics(target)}
+    return found["frontrow_batch_requests_sum"] / found["frontrow_batch_requests_count"]
 
 
 def _open_loop(target: Target, payloads: Sequence[bytes], schedule: Schedule) -> Run:

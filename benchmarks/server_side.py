@@ -44,7 +44,7 @@ class NoSuchProcess(BenchError):
 
 def snapshot(target: Target, pid: int | None) -> Snapshot:
     """Scrape once. The CPU seconds are those of `pid` and its children, else what the scrape says."""
-    samples = _scrape(target)
+    samples = read_metrics(target)
     outcomes: dict[str, int] = {}
     cpu = None
     for name, labels, value in samples:
@@ -55,7 +55,8 @@ def snapshot(target: Target, pid: int | None) -> Snapshot:
     return Snapshot(outcomes or None, cpu if pid is None else cpu_seconds_of(pid))
 
 
-def _scrape(target: Target) -> list[tuple[str, Mapping[str, str], float]]:
+def read_metrics(target: Target) -> list[tuple[str, Mapping[str, str], float]]:
+    """Name, labels and value of each series; none where the server does not tell."""
     try:
         answer = target.request("GET", "/metrics")
         if answer.status != 200:

@@ -1,6 +1,7 @@
 """For all tests."""
 
 import asyncio
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -16,3 +17,12 @@ def _current_event_loop() -> Iterator[None]:
     yield
     asyncio.set_event_loop(None)
     loop.close()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """No garbage goes by itself, and there is none at the beginning."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from benchmarks.errors import BenchError, Unreachable
 from benchmarks.long_run.ledger import Ledger, Life
 from benchmarks.long_run.samples import Sample, take_sample
 from benchmarks.rolling_restarts import HOUSE, OK, START_SECONDS, Replica, ReplicaFailed
+from benchmarks.server_side import read_metrics
 from benchmarks.target import Answer
 
 POLL_SECONDS = 0.1
@@ -80,12 +79,11 @@ class WatchedReplica(Replica):
     async def outcomes(self) -> Counter[str]:
         """What its metrics count of rankings by their outcome, and those `offered`."""
         counts: Counter[str] = Counter()
-        for family in text_string_to_metric_families((await self.get("/metrics")).body.decode()):
-            for sample in family.samples:
-                if sample.name == "frontrow_requests_offered_total":
-                    counts["offered"] += int(sample.value)
-                if sample.name == "frontrow_requests_total":
-                    counts[sample.labels["outcome"]] += int(sample.value)
+        for name, labels, value in await asyncio.to_thread(read_metrics, self.target):
+            if name == "frontrow_requests_offered_total":
+                counts["offered"] += int(value)
+            if name == "frontrow_requests_total":
+                counts[labels["outcome"]] += int(value)
         return counts
 
     def read_log(self) -> None:

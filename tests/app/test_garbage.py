@@ -6,7 +6,7 @@ The collector hardly ever comes to a service that runs. A circle of references w
 import asyncio
 import gc
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -28,7 +28,7 @@ Garbage = Callable[[], set[str]]
 
 
 @pytest.fixture
-def garbage() -> Iterator[Garbage]:
+def garbage(no_collector: None) -> Garbage:
     """The types of ours of which something waits for the collector that has become garbage since."""
 
     def found() -> set[str]:
@@ -40,10 +40,7 @@ def garbage() -> Iterator[Garbage]:
         gc.collect()  # and now it goes
         return {one.__qualname__ for one in types if one.__module__.partition(".")[0] in ROOMS}
 
-    gc.collect()
-    gc.disable()
-    yield found
-    gc.enable()
+    return found
 
 
 def ask(path: str, body: object, **headers: str) -> Ask:

@@ -1,11 +1,9 @@
 """What is left of a connection that its caller gave up: nothing, at once."""
 
 import asyncio
-import gc
 import socket
 import struct
 import weakref
-from collections.abc import Iterator
 
 import pytest
 from served import listening
@@ -21,21 +19,13 @@ REQUEST = (
 RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: closing is a reset
 
 
-@pytest.fixture
-def _no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize(
     ("said", "answers"),
     [(b"", 0), (REQUEST, 1), (REQUEST[:60], 0), (REQUEST[:-5], 0), (3 * REQUEST, 0), (REQUEST + REQUEST[:-5], 1)],
     ids=["nothing", "one", "half of the headers", "half of a body", "three at once", "one and a half"],
 )
-@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.usefixtures("no_collector")
 async def test_a_caller_that_leaves_takes_its_connection_along(
     service: Service, monkeypatch: pytest.MonkeyPatch, said: bytes, answers: int, *, reset: bool
 ) -> None:

@@ -3,7 +3,6 @@
 import gc
 import math
 import weakref
-from collections.abc import Iterator
 
 import pytest
 from batching_world import FOR_EVER, Call, Rows, World, refused
@@ -12,14 +11,6 @@ from hypothesis import strategies as st
 
 from batching import BatchingError, BatchOutcome, Expired, Outcome, Priority, ScoringFailed, WrongLength
 from batching.isolation import Failure, Miscount, attempt, take_apart
-
-
-@pytest.fixture
-def _no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 class Scorer:
@@ -176,14 +167,14 @@ def test_an_observer_that_raises_hurts_nobody_is_logged_once_and_counted(caplog,
     ]
 
 
-@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.usefixtures("no_collector")
 def test_taking_apart_leaves_nothing_to_the_garbage_collector():
     scorer = Scorer(frozenset({3, 5, 77}))
     take_apart(scorer, range(100))
     assert gc.collect() == 0
 
 
-@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize(("kind", "seconds"), [(ScoringFailed, FOR_EVER), (Expired, 0.01)])
 def test_an_error_that_was_told_stays_nowhere(world: World, kind: type[BatchingError], seconds: float):
     async def ask() -> weakref.ref[BatchingError]:
