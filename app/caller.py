@@ -105,16 +105,16 @@ def read_caller(headers: list[tuple[bytes, bytes]]) -> Caller:
         faults.append(Fault("header X-Priority", "critical, normal or sheddable is allowed"))
 
     length = known.get(b"content-length")
-    return Caller(
-        visitor=None if visitor is None else visitor.decode("ascii"),
-        asked_variant=asked_variant,
-        request_id=None if request_id is None else request_id.decode("ascii"),
-        timeout_seconds=None if timeout is None else int(timeout) / 1e3,
-        priority=priority,
-        content_type=known.get(b"content-type", b""),
-        content_length=int(length) if length is not None and length.isdigit() else None,
-        content_encoding=known.get(b"content-encoding", b""),
-        accept=known.get(b"accept", b""),
-        ignored=tuple(ignored),
-        faults=tuple(faults),
+    return Caller(  # by position, which takes half the time
+        None if visitor is None else visitor.decode("ascii"),
+        asked_variant,
+        None if request_id is None else request_id.decode("ascii"),
+        None if timeout is None else int(timeout) / 1e3,
+        priority,
+        known.get(b"content-type", b""),
+        int(length) if length is not None and length.isdigit() else None,
+        known.get(b"content-encoding", b""),
+        known.get(b"accept", b""),
+        tuple(ignored),
+        tuple(faults),
     )

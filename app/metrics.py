@@ -439,6 +439,10 @@ class Metrics:
     def runs(self, code_version: str) -> None:
         self.build_info.labels(code_version, platform.python_version(), version("lightgbm")).set(1)
 
+    def count_observed(self) -> None:
+        """Count what was observed until now, for a scrape that another worker process answers."""
+        self._registry.sort()
+
     @property
     def of_several(self) -> bool:
         """Whether a scrape is answered for several worker processes."""

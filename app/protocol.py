@@ -16,6 +16,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
+from app.deadlines import Deadlines
 from app.errors import PROBLEM_JSON, Problem, headers_too_large, malformed_http
 from app.rank_route import Exchange, Header, RankRoute, Reply, lines, new_request_id
 
@@ -34,12 +35,15 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection. Its application has a `rank_route`, which gets what is posted to `/v1/rank`, and other `door`s.
 
     Whatever a caller sends has to be complete `body_timeout_seconds` after its first byte; and a connection on which
-    nothing comes is closed after uvicorn's keep-alive time, before its first request, too.
+    nothing comes is closed after `KEEP_ALIVE_SECONDS`, before its first request, too.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self.route: RankRoute = self.config.loaded_app.rank_route
+        app = self.config.loaded_app
+        self.route: RankRoute = app.rank_route
+        self.receipts: Deadlines = app.receipts  # of requests that are on their way in
+        self.idle: Deadlines = app.idle  # of connections between two requests
         self.answering: RankCycle | None = None  # the ranking whose turn it is
         self._ranking: RankCycle | None = None  # what is being received, if it is a ranking
         self._deaf = False  # what comes after the last answer is not looked at
@@ -57,7 +61,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.idle.watch(self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -70,7 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _watch_receipt(self, size: int) -> None:
         """A request is incomplete: it has so long for its rest, and so many bytes for its headers."""
-        self.route.receipts.watch(self._receipt_ended)
+        self.receipts.watch(self._receipt_ended)
         if not self._has_headers:
             self._head_bytes += size
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -95,9 +99,21 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        # Not the parent's, which makes a timer after each answer.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.idle.watch(self.timeout_keep_alive_handler)
         if self.pipeline:  # what a connection asks ahead is bounded: each answer would let in several requests more
             self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self.idle.forget(self.timeout_keep_alive_handler)
 
     # What the parser calls
 
@@ -225,7 +241,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.end()
 
     def _end_receipt(self) -> None:
-        self.route.receipts.forget(self._receipt_ended)
+        self.receipts.forget(self._receipt_ended)
 
     def _receipt_ended(self) -> None:
         """A request did not arrive in time: say so to a ranking; whoever sends headers slowly is not worth a word."""

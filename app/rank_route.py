@@ -19,7 +19,6 @@ from msgspec import UNSET, UnsetType
 from app import arrow_body
 from app.caller import Caller, check_size, read_caller
 from app.columns import ids_of
-from app.deadlines import Deadlines
 from app.errors import (
     PROBLEM_JSON,
     Outcome,
@@ -77,7 +76,6 @@ class RankRoute:
         self.metrics = service.metrics
         self.traces = service.traces
         self.timeout_seconds = service.settings.request_timeout_ms / 1e3
-        self.receipts = Deadlines(self.settings.body_timeout_seconds)  # of requests that are on their way in
         self.clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
         self._decoders = self._make_decoders()
         self._row_bytes = dict.fromkeys(self._decoders, FIRST_ROW_BYTES)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, count, pairwise
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -284,6 +284,6 @@ class Ranker:
         if self._rules.arranges:
             arranged = self._rules.arrange(request, candidates, order.tolist(), scores.tolist())[: request.top_k]
             return [RankedActivity(activity, score, place) for place, (activity, score) in enumerate(arranged, 1)]
-        ids, values = ids_of(candidates), scores.tolist()
-        best = order[: request.top_k].tolist()
-        return [RankedActivity(ids[position], values[position], place) for place, position in enumerate(best, 1)]
+        best = order[: request.top_k]
+        ids = map(ids_of(candidates).__getitem__, best.tolist())
+        return list(map(RankedActivity, ids, scores[best].tolist(), count(1)))

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.caller import VISITOR_ID, is_visitor_id
 from app.console import console_router
+from app.deadlines import Deadlines
 from app.dependencies import ServiceDependency
 from app.errors import PROBLEM_JSON, Fault, Problem, body_too_large, defect, invalid_request, unsupported_media
 from app.inference_pages import PREFIX, NoSuchModel, NotReady, inference_problem, no_such_model, not_ready
@@ -36,6 +37,7 @@ from app.rank_route import RankRoute
 from app.service import Service
 
 POSTED = (RankRoute.path, InvocationsRoute.path)
+KEEP_ALIVE_SECONDS = 75  # longer than the idle time of common proxies, so that they close idle connections, not we
 
 
 class ModelDescription(BaseModel):
@@ -130,7 +132,10 @@ class Readiness(BaseModel):
 
 
 class Application:
-    """What `app.protocol` serves: rankings by `rank_route`, scores by other doors, and all else by FastAPI, as ASGI."""
+    """What `app.protocol` serves: rankings by `rank_route`, scores by other doors, and all else by FastAPI, as ASGI.
+
+    It ends connections, too: `receipts` are requests that are on their way in, `idle` is who is between two of them.
+    """
 
     def __init__(self, service: Service) -> None:
         interleaves = service.settings.assignment == "interleave"
@@ -138,6 +143,8 @@ class Application:
         self._invocations = InvocationsRoute(service)
         self._infer = InferRoute(service)
         self._pages = _pages(service)
+        self.receipts = Deadlines(service.settings.body_timeout_seconds)
+        self.idle = Deadlines(KEEP_ALIVE_SECONDS)
 
     def door(self, path: bytes) -> InvocationsRoute | ModelDoor | None:
         """What takes a request for scores that is posted to this path."""
@@ -231,6 +238,7 @@ async def forget_visitor(visitor_id: str, service: ServiceDependency) -> Respons
 )
 async def metrics(service: ServiceDependency) -> Response:
     ours = service.metrics
+    ours.count_observed()  # here, for no other thread may
     # What all workers say is read from their files, for longer than rankings can wait.
     text = await asyncio.to_thread(ours.exposition) if ours.of_several else ours.exposition()
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

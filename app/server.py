@@ -21,7 +21,6 @@ from app.hangup import Terminal, hold_sighup, take_held_sighup
 from app.logs import configure_logs
 from app.settings import PREFIX, Settings, Unusable, read_settings
 
-KEEP_ALIVE_SECONDS = 75  # longer than the idle time of common proxies, so that they close idle connections, not we
 BACKLOG = 2_048
 WORKER_START_SECONDS = 60
 
@@ -106,7 +105,6 @@ def _config(settings: Settings, **application: Any) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.drain_seconds) + 1,
     )
 

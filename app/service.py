@@ -194,6 +194,7 @@ class Service:
             await asyncio.to_thread(self.traces.close)  # it waits for the collector
         self.explainer.close()
         self.heartbeat.stop()
+        self.metrics.count_observed()
 
     def check_lag(self, variant: Variant, priority: Priority, due_seconds: float) -> None:
         """Refuse what a late event loop had better not take on, due so soon. Raises `LoopLate`."""
@@ -395,6 +396,7 @@ class Service:
             self.metrics.cost_scale.labels(variant).set(lane.scale)
         self.metrics.utilization.set(utilization)
         self.metrics.lag.set(self.heartbeat.longest_lag_seconds)
+        self.metrics.count_observed()
 
 
 def _lane(scorer: Scorer, cost: Cost | None) -> Lane[Work, Scores]:

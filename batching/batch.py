@@ -62,14 +62,14 @@ class Batch:
 
     def report(self) -> BatchReport:
         return BatchReport(
-            lane=self.state.name,
-            rows=self.rows,
-            requests=len(self.tickets),
-            reason=self.reason,
-            outcome=self.outcome,
-            failed_requests=self.failed_requests,
-            on_loop=self.on_loop,
-            queue_seconds=self.queue_seconds,
-            prepare_seconds=self.prepare_seconds,
-            score_seconds=self.score_seconds,
+            self.state.name,
+            self.rows,
+            len(self.tickets),
+            self.reason,
+            self.outcome,
+            self.failed_requests,
+            self.on_loop,
+            self.queue_seconds,
+            self.prepare_seconds,
+            self.score_seconds,
         )

@@ -148,11 +148,10 @@ class Lanes:
         if state.flag.on:
             rows = limit_rows * policy.batch_count(rows, limit_rows)
         own = self.work_seconds(state, rows) + state.prepare_seconds
-        others = sum(
-            min(own, self.work_seconds(other, other.line.rows))
-            for other in self
-            if other is not state and other.line.rows
-        )
+        others = 0.0
+        for other in self._states:
+            if other is not state and other.line.rows:
+                others += min(own, self.work_seconds(other, other.line.rows))
         return busy_seconds + own + others + policy.margin_seconds(state.model, rows, limit_rows)
 
     # Who is admitted
@@ -162,6 +161,8 @@ class Lanes:
     ) -> Refusal | None:
         """Why a request that finds the scorer busy is not admitted, or None when it is."""
         self.look(state, now)
+        if self._is_roomy(state, rows, left_seconds - busy_seconds):
+            return None
         refusal = policy.refusal(
             rows=rows,
             waiting_rows=state.line.rows,
@@ -179,6 +180,18 @@ class Lanes:
         if refusal is not None and refusal.error is not DeadlineOutOfReach:
             state.flag.saw_refusal()  # A deadline nobody could hold says nothing about the load.
         return refusal
+
+    def _is_roomy(self, state: LaneState, rows: int, left_seconds: float) -> bool:
+        """Whether it is plain that nothing below refuses: all that waits fits one batch, and its deadline is far.
+
+        Then `finish_seconds` is at most a turn of each lane and the margin, which is no more than 1.65 * sqrt(2) of a
+        batch. Most requests of a busy service need no more than this look.
+        """
+        turn_seconds = self.full_batch_seconds + state.prepare_seconds
+        return (
+            state.line.rows + rows <= state.line.limit_rows
+            and (len(self._states) + policy.MOST_MARGIN_BATCHES) * turn_seconds < left_seconds
+        )
 
     def join(self, state: LaneState, ticket: Ticket) -> None:
         if not state.line.rows:
@@ -231,3 +244,4 @@ class Lanes:
     def learn_handover(self, seconds: float) -> None:
         known = self.handover_seconds
         self.handover_seconds += 0.2 * (min(max(seconds, known / 2), 2 * known) - known)
+        self._predict_full_batch()

@@ -156,6 +156,9 @@ def batch_count(rows: int, limit_rows: int) -> int:
     return -(-rows // limit_rows)
 
 
+MOST_MARGIN_BATCHES = 2.4  # of a spread of 1 and rows that fit one batch
+
+
 def margin_seconds(model: CostModel, rows: int, limit_rows: int) -> float:
     """What to add to a predicted finish so that about 19 of 20 come sooner: 1.65 sigma of a sum of batches."""
     return 1.65 * model.spread * model.seconds(min(rows, limit_rows)) * math.sqrt(batch_count(rows, limit_rows) + 1)

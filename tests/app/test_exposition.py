@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from served import serving
 
-from app.exposition import Counter, Exposition, Gauge, Histogram
+from app.exposition import MOST_UNSORTED, Counter, Exposition, Gauge, Histogram
 from app.service import Service
 
 VALUES = (0.0, 1.0, 0.1, 1e-9, 123_456.0, 1_234_567.0, 1e21, math.pi, math.inf)
@@ -59,6 +59,24 @@ def test_a_histogram_counts_in_the_buckets_of_the_library(registry: Exposition) 
         for one in spans:
             one.observe(value)
     assert registry.text() == generate_latest(theirs).decode()
+
+
+def test_a_histogram_tells_at_once_what_it_has_not_sorted_yet(registry: Exposition) -> None:
+    spans = Histogram("span", "Span.", ["zone"], buckets=(1.0, 2.0), registry=registry)
+    for number in range(3 * MOST_UNSORTED + 1):
+        spans.labels("here").observe(0.5 + number % 3)
+        if number % 70 == 0:
+            expect_what_the_library_says(registry)
+            assert registry.get_sample_value("span_count", {"zone": "here"}) == number + 1
+    assert registry.get_sample_value("span_sum", {"zone": "here"}) == MOST_UNSORTED * 4.5 + 0.5
+
+
+def test_what_is_sorted_is_there_for_who_does_not_ask(registry: Exposition) -> None:
+    spans = Histogram("span", "Span.", buckets=(1.0, 2.0), registry=registry)
+    spans.observe(1.5)
+    kept = [bucket.get() for bucket in spans._buckets]  # noqa: SLF001 what another process finds in a file
+    registry.sort()
+    assert (kept, [bucket.get() for bucket in spans._buckets]) == ([0, 0, 0], [0, 1, 0])  # noqa: SLF001
 
 
 def test_labels_may_say_anything(registry: Exposition) -> None:

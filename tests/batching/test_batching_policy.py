@@ -171,7 +171,7 @@ def test_under_overload_higher_classes_may_wait_longer():
     assert budget_seconds(Priority.SHEDDABLE, overloaded=False, full_batch_seconds=0.004, max_wait_seconds=0.05) == 0.05
 
 
-def lanes_with(waiting: list[tuple[int, int]], scale: float, *, overloaded: bool) -> Lanes:
+def lanes_with(waiting: list[tuple[int, int]], scale: float, *, overloaded: bool, spread: float = 0.15) -> Lanes:
     lane = Lane(score=list, split=lambda *_: None, join=list, cost=Cost(0.001, 10e-6))
     lanes = Lanes({"a": lane, "b": lane}, Limits(max_batch_rows=512, max_batch_seconds=1.0))
     lanes.open(50e-6)
@@ -180,9 +180,11 @@ def lanes_with(waiting: list[tuple[int, int]], scale: float, *, overloaded: bool
         lanes.join(lanes.by_name["ab"[which]], ticket)
     for state in lanes:
         state.model.scale = scale
+        state.model.spread = spread
         state.flag.on = overloaded
         lanes.look(state, 0.0)
         state.flag.on = overloaded
+    lanes.learn_handover(50e-6)  # and see what a full batch takes at that scale
     return lanes
 
 
@@ -191,6 +193,7 @@ busy_lanes = st.builds(
     waiting=st.lists(st.tuples(st.integers(0, 1), st.integers(1, 2000)), max_size=8),
     scale=st.floats(0.05, 20.0),
     overloaded=st.booleans(),
+    spread=st.floats(0.02, 1.0),
 )
 requests = st.tuples(st.sampled_from(Priority), st.integers(1, 2000), st.floats(0.0, 0.2))
 
@@ -206,6 +209,18 @@ def test_what_is_harder_to_serve_than_something_refused_is_refused(lanes, busy, 
 
     harder = max(easier[0], harder[0]), max(easier[1], harder[1]), min(easier[2], harder[2])
     assert refused(*harder) or not refused(*easier)
+
+
+@settings(deadline=None, max_examples=1_000)
+@given(lanes=busy_lanes, busy=st.floats(0.0, 0.05), request=requests, preparing=st.sampled_from([0.0, 0.01]))
+def test_whoever_plainly_has_room_would_be_admitted_by_the_whole_look_too(lanes, busy, request, preparing):
+    priority, rows, left_seconds = request
+    state = lanes.by_name["a"]
+    state.prepare_seconds = preparing
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lanes, "_is_roomy", lambda *_: False)
+        whole_look = lanes.refusal(state, priority, rows, left_seconds=left_seconds, busy_seconds=busy, now=0.0)
+    assert lanes.refusal(state, priority, rows, left_seconds=left_seconds, busy_seconds=busy, now=0.0) == whole_look
 
 
 def test_the_other_lane_counts_no_more_than_ones_own_share():
