@@ -42,6 +42,7 @@ DIFFERENT_BODIES: Final = 500
 MOST_CONNECTIONS: Final = 512
 HALF: Final = 0.5
 STRETCH_SECONDS: Final = 1.0
+SETTLING_SECONDS: Final = 0.25  # of each stretch before that second: its connections are new, and queue at the start
 SCRAPE_EVERY_SECONDS: Final = 0.1
 SCRAPER_START_SECONDS: Final = 60
 QUIET: Final = {"access_log_share": 0, "request_timeout_ms": 1_000}
@@ -128,7 +129,7 @@ def shadow_cost(bundle: Path, plan: Plan, done: Progress) -> ShadowCost:
             }
             payloads = {name: _payloads(target, bundle) for name, target in targets.items()}
             found.rates.append(HALF * _rate(_closed_loop(targets[PLAIN], payloads[PLAIN], plan), plan))
-            schedule = Schedule((Phase(STRETCH_SECONDS, found.rates[-1]),))
+            schedule = Schedule((Phase(SETTLING_SECONDS + STRETCH_SECONDS, found.rates[-1]),))
             for number in range(-1, plan.stretches):  # the first ones warm up
                 for name in list(shares)[:: 1 if number % 2 else -1]:
                     run = _open_loop(targets[name], payloads[name], schedule)
@@ -242,9 +243,11 @@ def _open_loop(target: Target, payloads: Sequence[bytes], schedule: Schedule) ->
 
 
 def _latencies(run: Run) -> Floats:
-    latency = np.array(run.record.finished) - np.array(run.record.due)
-    served: Floats = latency[np.array(run.record.status) == OK]
-    return served
+    """Of what was served, once the stretch had settled."""
+    due = np.array(run.record.due)
+    served = (np.array(run.record.status) == OK) & (due >= due.min() + SETTLING_SECONDS)
+    latencies: Floats = (np.array(run.record.finished) - due)[served]
+    return latencies
 
 
 # ---- what is told ----
