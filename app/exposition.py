@@ -87,7 +87,7 @@ class Histogram(_Metric, prometheus_client.Histogram):
 
 
 class Exposition(CollectorRegistry):
-    """Holds metrics of this module. They are told things, and asked for `text`, in one thread: that of the event loop."""
+    """Holds metrics of this module. They are told things, and asked for `text`, in one thread: the event loop's."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
