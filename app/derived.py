@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.columns import ids_of
+from app.known_ids import KnownIds
 from app.rows import Rows
 from features import DERIVED_BY_NAME, Catalog, DerivedFeatures, Visitor
 from registry import Feature
@@ -40,7 +41,7 @@ class DerivedColumns:
     `context` and `pairs` mark the columns of either kind, over all columns of the model.
     """
 
-    def __init__(self, features: Sequence[Feature], catalog: Catalog) -> None:
+    def __init__(self, features: Sequence[Feature], catalog: Catalog, known: KnownIds) -> None:
         named = {
             feature.name: (column, feature) for column, feature in enumerate(features) if feature.role == "derived"
         }
@@ -49,7 +50,7 @@ class DerivedColumns:
             [column for name, (column, _) in named.items() if DERIVED_BY_NAME[name].role == role]
             for role in ("context", "activity")
         )
-        self._index, self._stranger = catalog.rows, len(catalog)
+        self._known = known
         self.context = np.zeros(len(features), np.bool_)
         self.context[self._context_columns] = True
         self.pairs = np.zeros(len(features), np.bool_)
@@ -57,7 +58,9 @@ class DerivedColumns:
 
     def fill(self, batch: Sequence[tuple[Rows, Sequence[Any], Visitor]]) -> list[Rows]:
         """The rows of these candidates with their visitors in them; the rows that are given stay as they are."""
-        places = [self._places(candidates) if len(rows.own) else rows.items for rows, candidates, _ in batch]
+        places = [
+            self._known.find(ids_of(candidates))[0] if len(rows.own) else rows.items for rows, candidates, _ in batch
+        ]
         counts = [len(rows.items) for rows, _, _ in batch]
         contexts, pairs = self._features.of_batch(
             [visitor.history for _, _, visitor in batch],
@@ -81,9 +84,6 @@ class DerivedColumns:
             own[:, self._context_columns] = of_visitor
             own[:, self._pair_columns] = pairs[rows.items < 0]
         return rows._replace(context=context, own=own, pairs=pairs)
-
-    def _places(self, candidates: Sequence[Any]) -> NDArray[np.int64]:
-        return np.array([self._index.get(one, self._stranger) for one in ids_of(candidates)], np.int64)
 
 
 def unknown_derived(features: Sequence[Feature]) -> list[str]:

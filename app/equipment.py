@@ -71,7 +71,7 @@ class Fitter:
         check_store(features, self._settings)
         maker = RowMaker(features, self._shape, one.catalog)
         has_derived = any(feature.role == "derived" for feature in features)
-        derived = DerivedColumns(features, one.catalog) if has_derived else None
+        derived = DerivedColumns(features, one.catalog, maker.known) if has_derived else None
         return Parts(one, maker, derived, Rules(self._processing, self._shape, one.catalog))
 
     def equip(self, parts: Parts, drift: Drift | None) -> Equipment:

@@ -7,9 +7,10 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from app.columns import Columns
+from app.columns import Columns, ids_of
+from app.known_ids import KnownIds
 from app.own_rows import Terms, lay
-from app.schemas import Field, RequestShape, candidate_id, candidate_ids
+from app.schemas import Field, RequestShape
 from features import Catalog
 from registry import Feature
 
@@ -53,13 +54,14 @@ class Rows(NamedTuple):
 class RowMaker:
     """Makes one model's rows: what the request says wins over the catalog, the catalog over "missing".
 
-    `activities` (activities + 1, features) are the catalog's rows; the last one is all NaN, of whoever is unknown.
+    `known` tells where an activity is in the catalog. `activities` (activities + 1, features) are the catalog's rows;
+    the last one is all NaN, of whoever is unknown.
     """
 
     def __init__(self, features: Sequence[Feature], shape: RequestShape, catalog: Catalog) -> None:
         self._context = _Side(features, "context", shape.context)
         self._activity = _Side(features, "activity", shape.activity)
-        self._index = catalog.rows
+        self.known = KnownIds(catalog.rows)
         self._stranger = len(catalog)
         self._blank: list[float | None] = [None] * len(features)
         self._none_of_its_own = np.empty((0, len(features)))
@@ -72,44 +74,26 @@ class RowMaker:
         unseen: dict[str, int] = {}
         row = self._context.row(context, self._blank, unseen)
         own = self._none_of_its_own
+        ids = ids_of(candidates)
+        items, strangers = self.known.find(ids)
         if type(candidates) is Columns:
-            places = list(map(self._index.get, candidates.ids))
             if candidates.bringing:
-                own = self._own(places, candidates.bringing)
+                own = self._own(items, candidates.bringing)
                 self._activity.lay_columns(candidates, own, unseen)
-        else:
-            try:
-                places = list(map(self._index.get, candidates))  # ids alone, for rules to look at
-            except TypeError:
-                places, own = self._with_features(candidates, unseen)
+        elif bringing := [n for n, one in enumerate(candidates) if type(one) is not str and one.features is not None]:
+            own = self._own(items, bringing)
+            self._activity.lay_structs([astuple(candidates[n].features) for n in bringing], own, unseen)
         if len(own):
             own[:, self._context.columns] = [row[column] for column in self._context.columns]
-        unknown = self._settle_unknown(candidates, places) if None in places else []
-        return Rows(row, np.array(places, np.int64), own, unknown, unseen)
+        unknown = [ids[n] for n in np.flatnonzero(items == self._stranger).tolist()] if strangers else []
+        return Rows(row, items, own, unknown, unseen)
 
-    def _with_features(self, candidates: Sequence[Any], unseen: dict[str, int]) -> tuple[list[int | None], Matrix]:
-        """Places of candidates of which some bring features, and the rows of those."""
-        places = list(map(self._index.get, candidate_ids(candidates)))
-        bringing = [n for n, one in enumerate(candidates) if type(one) is not str and one.features is not None]
-        own = self._own(places, bringing)
-        self._activity.lay_structs([astuple(candidates[n].features) for n in bringing], own, unseen)
-        return places, own
-
-    def _own(self, places: list[int | None], bringing: Sequence[int]) -> Matrix:
-        """What the catalog has of the candidates that bring features, whose places become `~k`: rows for them."""
-        known = [self._stranger if (place := places[n]) is None else place for n in bringing]
-        for k, n in enumerate(bringing):
-            places[n] = ~k
-        return self.activities.take(known, axis=0)
-
-    def _settle_unknown(self, candidates: Sequence[Any], places: list[int | None]) -> list[str]:
-        """The ids without a place, which get the place of a stranger."""
-        unknown = []
-        for n, place in enumerate(places):
-            if place is None:
-                unknown.append(candidate_id(candidates[n]))
-                places[n] = self._stranger
-        return unknown
+    def _own(self, items: Places, bringing: Sequence[int]) -> Matrix:
+        """What the catalog has of the candidates that bring features, whose items become `~k`: rows for them."""
+        places = np.array(bringing)
+        own: Matrix = self.activities.take(items[places], axis=0)
+        items[places] = np.arange(-1, -1 - len(places), -1)
+        return own
 
 
 class _Side:

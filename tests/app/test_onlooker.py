@@ -254,7 +254,7 @@ async def test_the_rows_that_are_looked_at_are_those_that_were_scored(watched_bu
     shape = RequestShape.of_models({"control": features}, max_candidates=100, extra={})
     visitors = Visitors(MemoryStore(), budget_seconds=5)
     maker = RowMaker(features, shape, catalog)
-    scorer = Scorer(model, maker, DerivedColumns(features, catalog), visitors, budget_bytes=2**26)
+    scorer = Scorer(model, maker, DerivedColumns(features, catalog, maker.known), visitors, budget_bytes=2**26)
     collected = Collected()
     scorer.watch = Watch[Rows](collected, scorer.picked, Rows.alone)  # type: ignore[arg-type]
     await visitors.record([Event("ada", "A2", "booking", visitors.now() - 5_000)])
