@@ -220,7 +220,7 @@ class MaskCatalog:
         _check_items(items, self.activities, len(own))
         pairs = _checked_pairs(pairs, len(items), self._pairs) if self._pairs else _NO_PAIRS
         scores = np.empty(len(items))
-        if np.any(items >= 0):
+        if len(own) < len(items) or np.any(items >= 0):
             masks = np.empty((5, self._engine.trees), self._item_masks.dtype)  # of the context, and of four candidates
             kernels.score_requests(
                 contexts, offsets, items, self._features, self._engine.lines, self._tables, self._table_offsets,

@@ -41,6 +41,23 @@ def lowest_bit(_typing_context, word):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def fetch_ahead(_typing_context, array, place):  # type: ignore[no-untyped-def]
+    """Have the cache line of a flat place of an array fetched (LLVM's prefetch); nothing is read, or waited for."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        takes = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], takes)
+        for_reading, for_all_caches, of_data = (ir.Constant(number, kind) for kind in (0, 3, 1))
+        line = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(prefetch, [line, for_reading, for_all_caches, of_data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate
+
+
+@intrinsic
 def count_below(_typing_context, numbers, start, value):  # type: ignore[no-untyped-def]
     """How many of `numbers[start:start + 16]` are below the value: one vector comparison, no branch to mispredict."""
 
@@ -270,6 +287,22 @@ def narrow(masks, table, classes, feature):  # type: ignore[no-untyped-def]
             masks[row, tree] &= table[classes[row, feature], tree]
 
 
+@njit(nogil=True, forceinline=True)
+def item_at(items, place, last_item):  # type: ignore[no-untyped-def]
+    """The item at that place, or at the last one before; some item for a negative one."""
+    return uint64(min(max(items[min(place, items.size - 1)], 0), last_item))
+
+
+@njit(nogil=True, forceinline=True)
+def fetch_items(item_masks, n0, n1, n2, n3, tree):  # type: ignore[no-untyped-def]
+    """Fetch four items from that tree on, which begin at these flat places; a line of a cache holds eight masks."""
+    if tree % uint64(8) == uint64(0):
+        fetch_ahead(item_masks, n0 + tree)
+        fetch_ahead(item_masks, n1 + tree)
+        fetch_ahead(item_masks, n2 + tree)
+        fetch_ahead(item_masks, n3 + tree)
+
+
 @kernel
 def score_requests(  # type: ignore[no-untyped-def]
     contexts,
@@ -297,6 +330,9 @@ def score_requests(  # type: ignore[no-untyped-def]
 
     Where there are `pair_columns`, each candidate's own `pairs` narrow its item mask first. A negative item is left at
     what its neighbour scores. `classes`, `mask` and `narrowed` (4, trees) are scratch memory of the call.
+
+    Four items at a time, so that their sums do not wait for each other. Items are far apart in memory, so those of the
+    next four are fetched meanwhile: a quarter of the time.
     """
     trees = item_masks.shape[1]
     shift = uint64(5) if width == 32 else uint64(6)
@@ -310,11 +346,12 @@ def score_requests(  # type: ignore[no-untyped-def]
                 mask[tree] &= tables[row * uint64(trees) + uint64(tree)]
         end = offsets[request + 1]
         for first in range(offsets[request], end, 4):
-            i0 = min(max(items[first], 0), last_item)
-            i1 = min(max(items[min(first + 1, end - 1)], 0), last_item)
-            i2 = min(max(items[min(first + 2, end - 1)], 0), last_item)
-            i3 = min(max(items[min(first + 3, end - 1)], 0), last_item)
+            i0, i1 = item_at(items, first, last_item), item_at(items, first + 1, last_item)
+            i2, i3 = item_at(items, first + 2, last_item), item_at(items, first + 3, last_item)
             m0, m1, m2, m3 = item_masks[i0], item_masks[i1], item_masks[i2], item_masks[i3]
+            n0, n1 = item_at(items, first + 4, last_item), item_at(items, first + 5, last_item)
+            n2, n3 = item_at(items, first + 6, last_item), item_at(items, first + 7, last_item)
+            n0, n1, n2, n3 = n0 * uint64(trees), n1 * uint64(trees), n2 * uint64(trees), n3 * uint64(trees)
             if pair_columns.size:
                 classify(pairs, first, 4, pair_lines, classes)
                 places = (i0, i1, i2, i3)
@@ -328,6 +365,7 @@ def score_requests(  # type: ignore[no-untyped-def]
                 m0, m1, m2, m3 = narrowed[0], narrowed[1], narrowed[2], narrowed[3]
             s0 = s1 = s2 = s3 = 0.0
             for tree in range(trees):
+                fetch_items(item_masks, n0, n1, n2, n3, uint64(tree))
                 base = uint64(tree) << shift
                 s0 += values[base + lowest_bit(m0[tree] & mask[tree])]
                 s1 += values[base + lowest_bit(m1[tree] & mask[tree])]
