@@ -8,7 +8,6 @@ import re
 from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Iterable
-from functools import lru_cache
 from itertools import accumulate, chain
 from math import fsum
 from typing import Self, cast
@@ -24,8 +23,6 @@ from prometheus_client.utils import floatToGoString
 VALUE = re.compile(r"^([^#\n].* )\S+$", re.MULTILINE)
 GAP = "\n\n"  # there are no empty lines
 MOST_UNSORTED = 200
-
-_word = lru_cache(4_096)(floatToGoString)  # many buckets have the same count, and many series are what they were
 
 
 class _Metric(MetricWrapperBase):
@@ -95,6 +92,7 @@ class Exposition(CollectorRegistry):
         self._metrics: list[_Metric] = []
         self._series: list[_Metric] | None = None
         self._between: list[str] = []  # what stands before each value, and behind the last one
+        self._words: dict[float, str] = {}  # the values of the last text, as they are written
 
     def register(self, collector: Collector) -> None:
         super().register(collector)
@@ -114,5 +112,12 @@ class Exposition(CollectorRegistry):
         if series != self._series:
             self._between = VALUE.sub(f"\\1{GAP}", generate_latest(self).decode()).split(GAP)
             self._series = series
-        words = [_word(value) for one in series for value in one.values()]
+        words = self._written([value for one in series for value in one.values()])
         return "".join(chain.from_iterable(zip(self._between, [*words, ""], strict=True)))
+
+    def _written(self, values: list[float]) -> list[str]:
+        """Many buckets have the same count, and many series are what they were."""
+        before, self._words = self._words, dict.fromkeys(values, "")
+        for value in self._words:
+            self._words[value] = before.get(value) or floatToGoString(value)  # type: ignore[no-untyped-call]
+        return [self._words[value] for value in values]

@@ -1,7 +1,7 @@
-"""Rankings as JSON: bodies of the two usual forms are read into columns, every other one candidate by candidate."""
+"""Rankings as JSON: a body of the usual form is read into columns, every other one candidate by candidate."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from app import json_scan
 from app.columns import Columns
+from app.id_lines import IdLines
 from app.schemas import MAX_CATEGORY_LENGTH, MAX_ID_LENGTH, Field, RankRequest, RequestShape
+from app.words import MIXER, PADDING
 
 KINDS: Final = {
     "number": json_scan.NUMBER,
@@ -17,8 +19,7 @@ KINDS: Final = {
     "boolean": json_scan.BOOLEAN,
     "category": json_scan.CATEGORY,
 }
-_PADDING: Final = bytes(json_scan.PADDING)
-_FEATURES: Final = b'"features"'
+_PADDING: Final = bytes(PADDING)
 
 
 class Lexicon(NamedTuple):
@@ -33,16 +34,6 @@ class Lexicon(NamedTuple):
     words: NDArray[np.uint64]
 
 
-class Found(NamedTuple):
-    """What `json_scan.scan` found in a text."""
-
-    start: int
-    end: int
-    candidates: int
-    brought: int
-    used: int
-
-
 class JsonBody:
     """Decodes bodies of one shape. With `one_by_one` candidates are always decoded so, for rules to look at.
 
@@ -54,14 +45,16 @@ class JsonBody:
         self._one_by_one = one_by_one
         fields = shape.activity
         self._rest: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(shape.rest_type)
-        self._of_ids: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(shape.ids_type)
         self._nothing = np.empty((0, len(fields)))
         self._lexicon, firsts = _lexicon(fields)
         self._fields = np.array([[KINDS[field.type] for field in fields], firsts], np.int64)
         self._habit = np.zeros((4, len(fields)), np.uint64)
         self._values = np.empty((shape.max_candidates, len(fields)))
+        self._bits = self._values.view(np.uint64)
         self._bringing = np.empty(shape.max_candidates, np.int64)
-        self._ids = np.empty(shape.max_candidates * (MAX_ID_LENGTH + 1), np.uint8)
+        self._ids = np.empty(shape.max_candidates * (MAX_ID_LENGTH + 1) + PADDING, np.uint8)
+        self._seen = np.zeros((1 << (2 * shape.max_candidates).bit_length(), 2), np.uint64)
+        self._turn = 0
         if not one_by_one:
             self.read(b'{"candidates":[{"id":"A1","features":{}}]}')  # compiles
 
@@ -69,48 +62,42 @@ class JsonBody:
         """The request in `body`. Raises `Problem`: 400 for what is no JSON, 413 for too many candidates, else 422."""
         if self._one_by_one:
             return self._shape.decode(body)
-        usual = self.read(body) if _FEATURES in body else self.read_ids(body)
+        usual = self.read(body)
         return self._shape.decode(body) if usual is None else usual
-
-    def read_ids(self, body: bytes) -> RankRequest | None:
-        """The request in a body whose candidates are ids alone; None for any other body."""
-        try:
-            request = self._of_ids.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        ids = cast("list[str]", request.candidates)
-        if len(ids) > self._shape.max_candidates or len(set(ids)) < len(ids):
-            return None
-        return self._in_columns(request, ids, [], self._nothing)
 
     def read(self, body: bytes) -> RankRequest | None:
         """The request in a body of the plain form, as `RequestShape.decode` reads it; None for any other body."""
-        found = self.scan(np.frombuffer(body + _PADDING, np.uint8))
-        if not found.end:
-            return None
-        ids = str(self._ids[: found.used - 1].data, "ascii").split("\n")
-        if len(set(ids)) < len(ids):
+        start, end, candidates, brought, used = self.scan(np.frombuffer(body + _PADDING, np.uint8))
+        if not end:
             return None
         try:
-            request = self._rest.decode(body[: found.start] + b"null" + body[found.end :])
+            request = self._rest.decode(body[:start] + b"null" + body[end:])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        bringing, values = self._bringing[: found.brought].tolist(), self._values[: found.brought].copy()
-        return self._in_columns(request, ids, bringing, values)
-
-    def _in_columns(
-        self, request: RankRequest, ids: list[str], bringing: list[int], values: NDArray[np.float64]
-    ) -> RankRequest:
+        ids = IdLines(self._ids[:used].tobytes(), candidates)
+        bringing, values = [], self._nothing
+        if brought:
+            bringing, values = self._bringing[:brought].tolist(), self._values[:brought].copy()
         request.candidates = Columns(self._shape.activity, ids, bringing, values)
         if request.top_k is not None:
             request.top_k = int(request.top_k)
         return request
 
-    def scan(self, text: NDArray[np.uint8]) -> Found:
-        """Where the candidates are in a text, which ends with `json_scan.PADDING`; they are in this object's memory."""
-        bits = self._values.view(np.uint64)
-        memory = (self._habit, bits, self._bringing, self._ids)
-        return Found(*json_scan.scan(text, self._lexicon, self._fields, *memory))
+    def scan(self, text: NDArray[np.uint8]) -> tuple[int, int, int, int, int]:
+        """What `json_scan.scan` finds in a text with `PADDING` zeros at its end; it is in this object's memory."""
+        self._turn += 1
+        found: tuple[int, int, int, int, int] = json_scan.scan(
+            text,
+            self._lexicon,
+            self._fields,
+            self._habit,
+            self._seen,
+            self._turn,
+            self._bits,
+            self._bringing,
+            self._ids,
+        )
+        return found
 
 
 def _lexicon(fields: Sequence[Field]) -> tuple[Lexicon, list[int]]:
@@ -149,7 +136,7 @@ def _hash(key: int, words: Iterable[int]) -> int:
     """What `json_scan.find` makes of them."""
     mixed = key
     for word in words:
-        mixed = (mixed ^ word) * json_scan.MIXER % 2**64
+        mixed = (mixed ^ word) * MIXER % 2**64
         mixed ^= mixed >> 32
     return mixed
 

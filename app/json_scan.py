@@ -5,11 +5,8 @@ each once; ids in ASCII without escapes; features with known names, each once; k
 of up to 19 significant digits.
 
 `text` is a body and `PADDING` zero bytes. No loop passes a zero, which JSON cannot hold; so none asks where the text
-ends, and none reads outside of it. Places are unsigned, which spares numba's check for negative indexes. Place 0, where
-a body has a blank or a brace, stands for "not plain": no comparison succeeds there.
-
-Eight bytes at once are looked at in one word, as Langdale and Lemire do ("Parsing gigabytes of JSON per second", VLDB
-Journal 2019).
+ends, and none reads outside of it. Place 0, where a body has a blank or a brace, stands for "not plain": no comparison
+succeeds there.
 """
 
 # Kernels are called by position: numba has no keyword-only arguments.
@@ -22,37 +19,40 @@ from llvmlite import ir
 from numba import float64, int64, njit, types, uint64
 from numba.extending import intrinsic
 
+from app.id_lines import are_distinct
+from app.words import (
+    BARE,
+    HIGH,
+    INLINE,
+    ONES,
+    PADDING,
+    as_word,
+    first_bytes,
+    mixed_with,
+    put_word,
+    word_at,
+    zeros_below,
+)
 from scoring.kernel_cache import compiled
 
-PADDING: Final = 8  # what a word at the last place reads beyond it
 LONGEST_ID: Final = 128
 NUMBER, INTEGER, BOOLEAN, CATEGORY = range(4)
-MIXER: Final = 0x9E3779B97F4A7C15
-
-# Without reference counts, of which numba would else do one for each array and call.
-_BARE: Final = {"_nrt": False}
-_INLINE: Final = {**_BARE, "forceinline": True}
-
 # Constants are typed, so that nothing is converted.
 _0, _1, _3, _4, _5, _7, _8, _9, _64 = (np.uint64(number) for number in (0, 1, 3, 4, 5, 7, 8, 9, 64))
 _NO_BITS, _SPACE, _ASCII_END = (np.uint8(number) for number in (0, 0x20, 0x80))
 _TAB, _LINE_FEED, _RETURN, _QUOTE, _BACKSLASH = (np.uint8(byte) for byte in b'\t\n\r"\\')
 _OBJECT, _END_OBJECT, _LIST, _END_LIST, _COMMA, _COLON = (np.uint8(byte) for byte in b"{}[],:")
 _MINUS, _PLUS, _POINT, _E, _N, _ZERO = (np.uint8(byte) for byte in b"-+.en0")
-_MIXER, _LONGEST_ID = np.uint64(MIXER), np.uint64(LONGEST_ID)
+_LONGEST_ID, _PADDING = np.uint64(LONGEST_ID), np.uint64(PADDING)
 _NAN: Final = np.float64(np.nan).view(np.uint64)
 _SAFE_INTEGER: Final = 2.0**53
 
 
-def _word(text: bytes) -> np.uint64:
-    return np.uint64(int.from_bytes(text, "little"))
-
-
-_ONES, _BLANKS, _ZEROS, _TO_HIGH, _LOW, _HIGH = (_word(bytes([byte]) * 8) for byte in b"\x01 0\x76\x7f\x80")
-_QUOTES, _BACKSLASHES = (_word(byte * 8) for byte in (b'"', b"\\"))
-_TRUE, _FALSE, _NULL, _ID = (_word(text) for text in (b"true", b"false", b"null", b'"id"'))
-_FEATURES = (_word(b'"feature'), _word(b's"'))
-_CANDIDATES = (_word(b'"candida'), _word(b'tes"'))
+_BLANKS, _ZEROS, _TO_HIGH, _LOW = (as_word(bytes([byte]) * 8) for byte in b" 0\x76\x7f")
+_QUOTES, _BACKSLASHES = (as_word(byte * 8) for byte in (b'"', b"\\"))
+_TRUE, _FALSE, _NULL, _ID = (as_word(text) for text in (b"true", b"false", b"null", b'"id"'))
+_FEATURES = (as_word(b'"feature'), as_word(b's"'))
+_CANDIDATES = (as_word(b'"candida'), as_word(b'tes"'))
 
 # Ten to the power of 0 to 8 digits, and below what a number has room for so many more: it stays below 10**19.
 _POWERS: Final = np.array([10**digits for digits in range(9)], np.uint64)
@@ -83,28 +83,6 @@ _FRACTION, _FULL = np.uint64((1 << 52) - 1), np.uint64(1 << 53)
 
 
 # ---- words ----
-
-
-@intrinsic
-def word_at(_typing_context, text, place):  # type: ignore[no-untyped-def]
-    """The eight bytes from `place` on, the first of them lowest; the text has to reach so far."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        byte = builder.gep(array.data, [arguments[1]])
-        return builder.load(builder.bitcast(byte, ir.IntType(64).as_pointer()), align=1, typ=ir.IntType(64))
-
-    return types.uint64(text, types.uint64), generate
-
-
-@intrinsic
-def zeros_below(_typing_context, word):  # type: ignore[no-untyped-def]
-    """How many bits are below the lowest that is set; 64 when none is (LLVM's cttz)."""
-
-    def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.uint64(types.uint64), generate
 
 
 @intrinsic
@@ -145,13 +123,7 @@ def as_bits(_typing_context, number):  # type: ignore[no-untyped-def]
     return types.uint64(types.float64), generate
 
 
-@njit(**_INLINE)
-def first_bytes(word, count):  # type: ignore[no-untyped-def]
-    """The word with nothing but its first bytes: one, or more, or all of them from a count of eight on."""
-    return word & (~_0 >> (_64 - _8 * min(count, _8)))
-
-
-@njit(**_INLINE)
+@njit(**INLINE)
 def same(text, place, other, length):  # type: ignore[no-untyped-def]
     """Whether `length` bytes are the same at both places; at the `other` there is no zero among them."""
     for done in range(_0, length, _8):
@@ -164,28 +136,28 @@ def same(text, place, other, length):  # type: ignore[no-untyped-def]
 # ---- texts ----
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def after_blanks(text, place):  # type: ignore[no-untyped-def]
     while text[place] == _SPACE or text[place] == _LINE_FEED or text[place] == _RETURN or text[place] == _TAB:
         place += _1
     return place
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def end_of_string(text, place):  # type: ignore[no-untyped-def]
     """Where the next quote, backslash or control character is."""
     while True:
         word = word_at(text, place)
         quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
         # Each finds its lowest byte; what it finds above may be wrong, since subtraction borrows.
-        found = (quote - _ONES) & ~quote | (backslash - _ONES) & ~backslash | (word - _BLANKS) & ~word
-        found &= _HIGH
+        found = (quote - ONES) & ~quote | (backslash - ONES) & ~backslash | (word - _BLANKS) & ~word
+        found &= HIGH
         if found:
             return place + (zeros_below(found) >> _3)
         place += _8
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def closing_quote(text, place):  # type: ignore[no-untyped-def]
     """Where the plain string at `place` ends, at its last quote; 0 when there is none."""
     if text[place] != _QUOTE:
@@ -194,13 +166,7 @@ def closing_quote(text, place):  # type: ignore[no-untyped-def]
     return end if text[end] == _QUOTE else _0
 
 
-@njit(**_INLINE)
-def mixed_with(mixed, word):  # type: ignore[no-untyped-def]
-    mixed = (mixed ^ word) * _MIXER
-    return mixed ^ mixed >> _32
-
-
-@njit(**_INLINE)
+@njit(**INLINE)
 def find(text, place, length, owner, lexicon):  # type: ignore[no-untyped-def]
     """The entry of `owner` that is spelled like the `length` bytes at `place`; -1 when there is none."""
     slots, entries, words = lexicon
@@ -226,12 +192,12 @@ def find(text, place, length, owner, lexicon):  # type: ignore[no-untyped-def]
 # ---- numbers ----
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def digits(text, place, number):  # type: ignore[no-untyped-def]
     """The end of the digits at `place`, and `number` with them behind its own; (0, 0) past 19 significant ones."""
     while True:
         word = word_at(text, place) ^ _ZEROS
-        others = ((word & _LOW) + _TO_HIGH | word) & _HIGH
+        others = ((word & _LOW) + _TO_HIGH | word) & HIGH
         count = zeros_below(others) >> _3
         if not count:
             return place, number
@@ -247,7 +213,7 @@ def digits(text, place, number):  # type: ignore[no-untyped-def]
             return place, number
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def nearest(number, power):  # type: ignore[no-untyped-def]
     """Bits of the double nearest to number * 10**power, ties to even; number > 0, |power| <= `FARTHEST`.
 
@@ -274,7 +240,7 @@ def nearest(number, power):  # type: ignore[no-untyped-def]
     return uint64(exponent) << _52 | mantissa & _FRACTION
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def number_at(text, place):  # type: ignore[no-untyped-def]  # noqa: PLR0911
     """The end of the number at `place` and its bits as a double; the end is 0 when it is not plain."""
     minus = uint64(text[place] == _MINUS)
@@ -308,7 +274,7 @@ def number_at(text, place):  # type: ignore[no-untyped-def]  # noqa: PLR0911
 # ---- what a body is made of ----
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def value_at(text, place, field, lexicon, fields):  # type: ignore[no-untyped-def]
     """The end of a feature's value and its bits: of a number, 0 or 1, a category's place among its field's, or NaN."""
     kind, first, word = fields[0, field], text[place], word_at(text, place)
@@ -328,7 +294,7 @@ def value_at(text, place, field, lexicon, fields):  # type: ignore[no-untyped-de
     return end + _1 if entry >= 0 else _0, as_bits(float64(entry - fields[1, field]))
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def name_at(text, place):  # type: ignore[no-untyped-def]
     """Where the value begins whose name is at `place`, and where the name's last quote is; 0 when it is not plain."""
     end = closing_quote(text, place)
@@ -336,7 +302,7 @@ def name_at(text, place):  # type: ignore[no-untyped-def]
     return after_blanks(text, colon + _1) if text[colon] == _COLON else _0, end
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def is_named(text, place, end, name):  # type: ignore[no-untyped-def]
     """Whether `name` stands from the quote at `place` to that at `end`: two words, both quotes included."""
     if end < place + _8 or word_at(text, place) != name[0]:
@@ -344,7 +310,7 @@ def is_named(text, place, end, name):  # type: ignore[no-untyped-def]
     return first_bytes(word_at(text, place + _8), end - place - _7) == name[1]
 
 
-@njit(**_BARE)
+@njit(**BARE)
 def next_feature(text, place, is_first, names, lexicon):  # type: ignore[no-untyped-def]
     """Where the next value of an object begins, and its field; at the object's end, that end and -1."""
     place = after_blanks(text, place)
@@ -359,7 +325,7 @@ def next_feature(text, place, is_first, names, lexicon):  # type: ignore[no-unty
     return value if field >= 0 else _0, field
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def features_at(text, place, row, serial, lexicon, fields, habit, bits):  # type: ignore[no-untyped-def]
     """The end of the object of features at `place`, whose values go to a row of `bits`; 0 when it is not plain.
 
@@ -393,7 +359,7 @@ def features_at(text, place, row, serial, lexicon, fields, habit, bits):  # type
     return place + _1 if text[place] == _END_OBJECT else _0
 
 
-@njit(**_BARE)
+@njit(**BARE)
 def id_at(text, place, ids, used):  # type: ignore[no-untyped-def]
     """The end of the id at `place`, and how much of `ids` is used when it and a line feed are there, too."""
     first = place + _1
@@ -409,7 +375,7 @@ def id_at(text, place, ids, used):  # type: ignore[no-untyped-def]
     return end + _1 if together < _ASCII_END else _0, used + length + _1
 
 
-@njit(**_BARE)
+@njit(**BARE)
 def after_value(text, place):  # type: ignore[no-untyped-def]
     """Where the comma or bracket is that comes behind the value at `place`, right or wrong; 0 when there is none."""
     depth = 0
@@ -430,7 +396,7 @@ def after_value(text, place):  # type: ignore[no-untyped-def]
     return _0
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def candidate_at(text, place, serial, brought, used, lexicon, fields, habit, bits, ids):  # type: ignore[no-untyped-def]
     """The end of the candidate object at `place`; and how many have features, and how much of `ids` is used, then."""
     has_id, row = False, brought
@@ -458,7 +424,7 @@ def candidate_at(text, place, serial, brought, used, lexicon, fields, habit, bit
     return place + _1 if has_id else _0, brought, used
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def candidates_at(text, place, lexicon, fields, habit, bits, bringing, ids):  # type: ignore[no-untyped-def]
     """The end of the list at `place`, its length, how many have features, and how much of `ids` is used then."""
     count, brought, used = _0, _0, _0
@@ -481,14 +447,16 @@ def candidates_at(text, place, lexicon, fields, habit, bits, bringing, ids):  # 
     return _0, count, brought, used
 
 
-def _scan(text, lexicon, fields, habit, bits, bringing, ids):  # type: ignore[no-untyped-def]
+def _scan(text, lexicon, fields, habit, seen, turn, bits, bringing, ids):  # type: ignore[no-untyped-def]
     """The `start` and the `end` of a body's list of candidates, and `count`, `brought` and `used`; all 0 if not plain.
 
     Of `count` candidates, number `bringing[k]` brings the features in row k of `bits` (doubles, in the order of the
-    fields), for k below `brought`. `ids[:used]` has the ids, a line feed behind each. The list is checked, and that no
-    other member of the body has its name. What is around it is not: it is JSON if it is with another value in there.
+    fields), for k below `brought`. `ids[:used]` has the ids, a line feed behind each, and `PADDING` zeros at its end.
+    The list is checked, that none of its ids stands twice, and that no other member of the body has its name. What is
+    around it is not: it is JSON if it is with another value in there.
 
-    `fields` (2, fields) are kinds, and of categories the first entry in the `lexicon`. `habit` (4, fields) is scratch.
+    `fields` (2, fields) are kinds, and of categories the first entry in the `lexicon`. `habit` (4, fields) and `seen`,
+    that of `are_distinct`, are scratch; `turn` is another number each time.
     """
     habit[:] = _0
     nothing = (_0, _0, _0, _0, _0)
@@ -511,7 +479,10 @@ def _scan(text, lexicon, fields, habit, bits, bringing, ids):  # type: ignore[no
             place = after_value(text, place)
         if text[place] != _COMMA and text[place] != _END_OBJECT:
             return nothing
-    return start, end, count, brought, used
+    put_word(ids, used, _0)
+    if not are_distinct(ids, count, seen, uint64(turn)):
+        return nothing
+    return start, end, count, brought, used + _PADDING
 
 
-scan = compiled(_scan, **_BARE)
+scan = compiled(_scan, **BARE)

@@ -3,26 +3,22 @@
 A dict follows pointers to an entry and to a text, one id after the other, and each of them waits for memory. Here the
 looks at one id do not depend on those at another, so that a processor has many of them under way.
 
-Ids are lines of UTF-8: with a line feed behind each, they are hashed and compared in words of eight bytes.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 from numpy.typing import NDArray
 
-from app.json_scan import PADDING, first_bytes, mixed_with, word_at, zeros_below
+from app.id_lines import end_of_lines, is_line, line_at, lines_of
 from scoring.kernel_cache import compiled
 
 Places = NDArray[np.int64]
 
-_END: Final = "\n" + "\0" * PADDING
-_INLINE: Final = {"_nrt": False, "forceinline": True}
-_0, _1, _3, _8, _32, _PADDING = (np.uint64(number) for number in (0, 1, 3, 8, 32, PADDING))
+_0, _1, _32 = (np.uint64(number) for number in (0, 1, 32))
 _START: Final = np.uint64(2**32 - 1)
-_ONES, _HIGH, _LINE_FEEDS = (np.uint64(int.from_bytes(byte * 8, "little")) for byte in (b"\x01", b"\x80", b"\n"))
 _NOBODY: Final = np.uint64(2**64 - 1)
 
 
@@ -31,7 +27,7 @@ class KnownIds:
 
     def __init__(self, places: Mapping[str, int]) -> None:
         self._places = places
-        self._text = _lines(list(places))
+        self._text = lines_of(list(places))
         self._slots = np.full((1 << (2 * len(places)).bit_length(), 2), _NOBODY, np.uint64)
         # Ids of which one has a line feed in it are looked up one by one.
         self._in_lines = self._text is not None and bool(fill(self._text, np.uint64(len(places)), self._slots))
@@ -40,7 +36,7 @@ class KnownIds:
     def find(self, ids: Sequence[str]) -> tuple[Places, int]:
         """The place of each id, the number of known ones for a stranger; and how many strangers there are."""
         found = np.empty(len(ids), np.int64)
-        if self._in_lines and (text := _lines(ids)) is not None:
+        if self._in_lines and (text := lines_of(ids)) is not None:
             strangers = find_lines(text, self._text, self._slots, len(self._places), found)
             if strangers >= 0:
                 return found, strangers
@@ -48,48 +44,14 @@ class KnownIds:
         return found, int(np.count_nonzero(found == len(self._places)))
 
 
-def _lines(ids: Sequence[str]) -> NDArray[np.uint8] | None:
-    """Ids as `find_lines` wants them; None where that cannot be, for half of a surrogate pair has no UTF-8."""
-    try:
-        return np.frombuffer(("\n".join(ids) + _END).encode(), np.uint8)
-    except UnicodeEncodeError:
-        return None
-
-
-@njit(**_INLINE)
-def _line_at(text, place):  # type: ignore[no-untyped-def]
-    """Where the line behind the one at `place` begins, and this one's hash."""
-    mixed = _0
-    while True:
-        word = word_at(text, place)
-        feed = word ^ _LINE_FEEDS
-        found = (feed - _ONES) & ~feed & _HIGH
-        if found:
-            length = (zeros_below(found) >> _3) + _1
-            return place + length, mixed_with(mixed, first_bytes(word, length))
-        mixed = mixed_with(mixed, word)
-        place += _8
-
-
-@njit(**_INLINE)
-def _are_same(text, place, end, other, start):  # type: ignore[no-untyped-def]
-    """Whether the line of `text` from `place` to `end` is the one of `other` at `start`."""
-    while place < end:
-        if first_bytes(word_at(text, place) ^ word_at(other, start), end - place):
-            return False
-        place += _8
-        start += _8
-    return True
-
-
 def _fill_slots(text, lines, slots):  # type: ignore[no-untyped-def]
     """Put all lines of `text` into `slots`: a hash, and a place and where its line starts; False for more or less."""
     last, place = uint64(slots.shape[0]) - _1, _0
-    size = uint64(text.size) - _PADDING
+    size = end_of_lines(text)
     for line in range(lines):
         if place >= size:
             return False
-        after, mixed = _line_at(text, place)
+        after, mixed = line_at(text, place)
         slot = mixed & last
         while slots[slot, 1] != _NOBODY:
             slot = slot + _1 & last
@@ -102,17 +64,17 @@ def _find_lines(text, known, slots, stranger, found):  # type: ignore[no-untyped
     """Write each line's place among the `known` ones to `found`, or `stranger`. Returns how many; -1 for more lines."""
     last, place, strangers = uint64(slots.shape[0]) - _1, _0, 0
     for line in range(uint64(found.size)):
-        after, mixed = _line_at(text, place)
+        after, mixed = line_at(text, place)
         slot = mixed & last
         found[line] = stranger
         while slots[slot, 1] != _NOBODY:
-            if slots[slot, 0] == mixed and _are_same(text, place, after, known, slots[slot, 1] & _START):
+            if slots[slot, 0] == mixed and is_line(text, place, after, known, slots[slot, 1] & _START):
                 found[line] = slots[slot, 1] >> _32
                 break
             slot = slot + _1 & last
         strangers += found[line] == stranger
         place = after
-    return strangers if place == uint64(text.size) - _PADDING else -1
+    return strangers if place == end_of_lines(text) else -1
 
 
 fill: Any = compiled(_fill_slots, nogil=True)

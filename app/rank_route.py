@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from app import arrow_body
 from app.caller import Caller, check_size, read_caller
@@ -37,6 +37,7 @@ from app.ranking import Ranking, Scorer, Work
 from app.rows import Rows
 from app.schemas import Explanation, RankRequest, RankResponse
 from app.service import Passport, Service
+from app.standings import Standings, warm_up
 from app.tracing import Ended
 from batching import Expired, Shed, Ticket
 
@@ -80,6 +81,7 @@ class RankRoute:
         self._decoders = self._make_decoders()
         self._row_bytes = dict.fromkeys(self._decoders, FIRST_ROW_BYTES)
         self._refusal_logged_at = 0.0
+        warm_up()
 
     def _make_decoders(self) -> dict[bytes, Callable[[bytes], RankRequest]]:
         shape, one_by_one = self.service.shape, self.service.rules_see_candidates
@@ -311,16 +313,16 @@ class Exchange:
         self._degraded = self._work is not None and self._work.lookup.degraded
         passport = self._passport(ranking)
         answer = RankResponse(
-            request_id=self.request_id,
-            variant=self.assignment.variant,
-            assignment=self.assignment.reason,
-            model=passport.model,
-            ranking=ranking.activities,
-            unknown_candidates=unknown,
-            degraded=self._degraded,
-            explanations=explanations,
+            self.request_id,
+            self.assignment.variant,
+            self.assignment.reason,
+            passport.model,
+            ranking.activities,
+            unknown,
+            self._degraded,
+            explanations,
         )
-        media, body = (ARROW, arrow_body.encode(answer)) if wants_arrow(self.caller) else (JSON, _encode(answer))
+        media, body = (ARROW, arrow_body.encode(answer)) if wants_arrow(self.caller) else (JSON, _json(answer))
         self._deliver(ranking, rows, b"content-type: %b\r\n" % media + passport.lines, body)
 
     def _deliver(self, ranking: Ranking, rows: Rows | None, head: bytes, body: bytes) -> None:
@@ -420,6 +422,12 @@ class Exchange:
 
 def _nobody(status: int, head: bytes, body: bytes, close: bool) -> None:
     """The reply of an exchange that is over."""
+
+
+def _json(answer: RankResponse) -> bytes:
+    if isinstance(answer.ranking, Standings):
+        answer.ranking = Raw(answer.ranking.json())  # type: ignore[assignment] # which is its JSON
+    return _encode(answer)
 
 
 def new_request_id() -> str:

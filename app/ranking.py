@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import accumulate, count, pairwise
+from itertools import accumulate, pairwise
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from app.derived import DerivedColumns, Lookup
 from app.processing import Rules
 from app.rows import RowMaker, Rows
 from app.schemas import RankedActivity, RankRequest
+from app.standings import Standings
 from batching import Batcher, Priority, Scored, Shed, Ticket
 from features import Visitors
 from monitoring.drift import Watch
@@ -73,7 +74,7 @@ class Ranking(NamedTuple):
     """
 
     model: Model
-    activities: list[RankedActivity]
+    activities: Sequence[RankedActivity]
     queue_seconds: float
     score_seconds: float
     rows: int
@@ -274,16 +275,15 @@ class Ranker:
         scorer, values, finite = scored.result
         order = self._order(request, candidates, values)
         known = finite and not self._rules.arranges  # rules may give scores of their own
-        usable = bool(order) and (known or all(isfinite(one.score) for one in order))
+        usable = len(order) > 0 and (known or all(isfinite(one.score) for one in order))
         return Ranking(scorer.model, order, scored.queue_seconds, scored.score_seconds, len(candidates), usable)
 
     def _order(
         self, request: RankRequest, candidates: Sequence[Any], scores: NDArray[np.float64]
-    ) -> list[RankedActivity]:
+    ) -> Sequence[RankedActivity]:
         order = best_first(scores)
         if self._rules.arranges:
             arranged = self._rules.arrange(request, candidates, order.tolist(), scores.tolist())[: request.top_k]
             return [RankedActivity(activity, score, place) for place, (activity, score) in enumerate(arranged, 1)]
         best = order[: request.top_k]
-        ids = map(ids_of(candidates).__getitem__, best.tolist())
-        return list(map(RankedActivity, ids, scores[best].tolist(), count(1)))
+        return Standings(ids_of(candidates), best, scores[best])

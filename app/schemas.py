@@ -111,7 +111,7 @@ class RankResponse(msgspec.Struct, gc=False):
     variant: Literal["control", "treatment", "interleaved"]
     assignment: Literal["hash", "forced", "fallback"]
     model: ModelVersion
-    ranking: list[RankedActivity]
+    ranking: Sequence[RankedActivity]
     unknown_candidates: list[str]
     degraded: bool
     explanations: list[Explanation] | UnsetType = UNSET
@@ -148,15 +148,12 @@ class RequestShape:
             ("top_k", TopK | None, None),
             ("explain", bool | None, None),
         ]
-        self.rest_type, self.ids_type = (
-            msgspec.defstruct(
-                "RankRequest",
-                [("candidates", candidates), *head_fields],
-                bases=(RankRequest,),
-                forbid_unknown_fields=True,
-                kw_only=True,
-            )
-            for candidates in (None, list[ActivityId])
+        self.rest_type = msgspec.defstruct(
+            "RankRequest",
+            [("candidates", None), *head_fields],
+            bases=(RankRequest,),
+            forbid_unknown_fields=True,
+            kw_only=True,
         )
         self.head_type = msgspec.defstruct("RankHead", head_fields, bases=(RankHead,), forbid_unknown_fields=True)
         self._head_decoder: msgspec.json.Decoder[RankHead] = msgspec.json.Decoder(self.head_type)

@@ -9,8 +9,8 @@ import mmap
 import numpy as np
 from json_bodies import bodies, shape
 
-from app import json_scan
 from app.json_body import JsonBody
+from app.words import PADDING
 
 PAGES = 4
 
@@ -33,11 +33,12 @@ def main() -> None:
     for number, whole in enumerate(bodies(400, seed=11)):
         ends = range(0, len(whole) + 1, 7) if number % 40 == 0 else (len(whole),)
         for end in ends:
-            text = space[-end - json_scan.PADDING :]
+            text = space[-end - PADDING :]
             text[:end] = np.frombuffer(whole[:end], np.uint8)
             text[end:] = 0
             text.flags.writeable = False
-            counts[body.scan(text).end == 0] += 1
+            _, end_of_list, *_ = body.scan(text)
+            counts[end_of_list == 0] += 1
     print(*counts)
 
 

@@ -51,18 +51,17 @@ def numbers_of(candidate: Any) -> list[float]:
 
 
 def check(body: bytes) -> bool:
-    """Whether the body is plain. If it is, or is of ids alone, it is the same request that `RequestShape` decodes."""
-    plain, of_ids = BODY.read(body), BODY.read_ids(body)
-    for usual in (plain, of_ids):
-        if usual is not None:
-            check_same(usual, SHAPE.decode(body))
+    """Whether the body is plain. If it is, it is the same request that `RequestShape` decodes."""
+    plain = BODY.read(body)
+    if plain is not None:
+        check_same(plain, SHAPE.decode(body))
     return plain is not None
 
 
 def check_same(plain: RankRequest, ordinary: RankRequest) -> None:
     columns = plain.candidates
     assert isinstance(columns, Columns)
-    assert columns.ids == candidate_ids(ordinary.candidates)
+    assert list(columns.ids) == candidate_ids(ordinary.candidates)
     bringing = [
         place for place, one in enumerate(ordinary.candidates) if not isinstance(one, str) and one.features is not None
     ]
@@ -116,27 +115,32 @@ def test_whatever_stands_in_the_place_of_a_part_both_ways_agree(part: Any, draw:
 
 
 def test_a_body_of_ids_alone_is_the_same_request_in_both_ways_unless_it_is_wrong() -> None:
-    right = [
-        b'{"candidates":[]}',
-        b'{"candidates":["A1"],"top_k":1.0,"explain":true}',
-        b'{"context":null,"candidates":["A100","\\u0041101","\xc3\xa9","x y"],"top_k":null}',
-    ]
-    for body in right:
-        found = BODY.read_ids(body)
-        assert found is not None, body
-        check_same(found, SHAPE.decode(body))
-    wrong = [
+    for body in (b'{"candidates":["A1"],"top_k":1.0,"explain":true}', b'{"context":null,"candidates":["A100","x y"]}'):
+        assert check(body), body
+    left = [
         b'{"candidates":["A1","A1"]}',
         b'{"candidates":["A1",""]}',
         b'{"candidates":["A1"],"days":1}',
         b'{"candidates":["A1"],"top_k":0}',
-        b'{"candidates":[{"id":"A1"}]}',
+        b'{"candidates":[{"id":"A1"},"A1"]}',
         b'{"candidates":["A1"',
         b'{"candidates":["\xff"]}',
+        b'{"candidates":["\xc3\xa9"]}',
+        b'{"candidates":["\\u0041101"]}',
         b'{"candidates":[' + b",".join(b'"%d"' % n for n in range(SHAPE.max_candidates + 1)) + b"]}",
     ]
-    for body in wrong:
-        assert BODY.read_ids(body) is None, body
+    for body in left:
+        assert not check(body), body
+
+
+def test_ids_that_stand_twice_are_found_among_any_others() -> None:
+    draw = random.Random(5)
+    many = JsonBody(RequestShape((), (), max_candidates=2_000), one_by_one=False)
+    for _ in range(300):
+        ids = draw.sample([f"{'x' * draw.randint(0, 12)}{n}" for n in range(2_000)], draw.randint(2, 2_000))
+        assert many.read(json.dumps({"candidates": ids}).encode()) is not None
+        ids[draw.randrange(1, len(ids))] = ids[0]
+        assert many.read(json.dumps({"candidates": ids}).encode()) is None
 
 
 def check_all_plain(texts: list[str], kind: str = "price") -> None:
