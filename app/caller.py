@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from app.errors import Fault, Problem, headers_too_large, invalid_request
+from app.errors import Fault, headers_too_large, invalid_request
 from app.experiment import Variant
 from batching import Priority
 
@@ -50,9 +50,15 @@ class Caller(NamedTuple):
     accept: bytes
     ignored: tuple[str, ...]
     faults: tuple[Fault, ...]
+    headers: int
+    header_bytes: int
 
     def check(self) -> None:
-        """Raise the 422 of a header that is not allowed."""
+        """Raise the 431 of too many or too large headers, or the 422 of one that is not allowed."""
+        if self.headers > MAX_HEADERS:
+            raise headers_too_large(f"{self.headers} headers were sent and {MAX_HEADERS} are allowed")
+        if self.header_bytes > MAX_HEADER_BYTES:
+            raise headers_too_large(f"the headers have {self.header_bytes} bytes and {MAX_HEADER_BYTES} are allowed")
         if self.faults:
             raise invalid_request(self.faults)
 
@@ -61,19 +67,12 @@ def is_visitor_id(text: str) -> bool:
     return _ID.fullmatch(text.encode()) is not None
 
 
-def check_size(headers: list[tuple[bytes, bytes]]) -> Problem | None:
-    if len(headers) > MAX_HEADERS:
-        return headers_too_large(f"{len(headers)} headers were sent and {MAX_HEADERS} are allowed")
-    size = sum(len(name) + len(value) for name, value in headers)
-    if size > MAX_HEADER_BYTES:
-        return headers_too_large(f"the headers have {size} bytes and {MAX_HEADER_BYTES} are allowed")
-    return None
-
-
 def read_caller(headers: list[tuple[bytes, bytes]]) -> Caller:
     """Read the headers once. Never raises: the split and the request id must be known to answer a fault, too."""
     known: dict[bytes, bytes] = {}
+    size = 0
     for name, value in headers:
+        size += len(name) + len(value)
         if name in _KNOWN:
             known[name] = value if name not in known else _REPEATED
     ignored: list[str] = []
@@ -117,4 +116,6 @@ def read_caller(headers: list[tuple[bytes, bytes]]) -> Caller:
         known.get(b"accept", b""),
         tuple(ignored),
         tuple(faults),
+        len(headers),
+        size,
     )

@@ -4,14 +4,14 @@
 stays the same until a series begins or ends, so that is kept here, as the library wrote it.
 """
 
+import os
 import re
-from bisect import bisect_left
-from collections import Counter as Counts
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from math import fsum
 from typing import Self, cast
 
+import numpy as np
 import prometheus_client
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
@@ -37,10 +37,40 @@ class _Metric(MetricWrapperBase):
         """The values of a series, in the order of its lines."""
         raise NotImplementedError
 
+    def sort(self) -> None:
+        """Put what a series was told where the library keeps it."""
+
 
 class Counter(_Metric, prometheus_client.Counter):
+    """Adds what it was told to the library's value when somebody looks, which takes a lock each time.
+
+    Of several processes each is asked by the others, and tells at once.
+    """
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._uncounted = 0.0
+        self._at_once = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        if amount < 0 or exemplar is not None:
+            raise ValueError("counters never fall, and there are no exemplars in this text")
+        self._uncounted += amount
+        if self._at_once:
+            self.sort()
+
+    def sort(self) -> None:
+        amount, self._uncounted = self._uncounted, 0.0
+        if amount:
+            self._value.inc(amount)
+
     def values(self) -> list[float]:
+        self.sort()
         return [self._value.get()]
+
+    def _child_samples(self) -> Iterable[Sample]:
+        self.sort()
+        return super()._child_samples()
 
 
 class Gauge(_Metric, prometheus_client.Gauge):
@@ -57,6 +87,7 @@ class Histogram(_Metric, prometheus_client.Histogram):
     def _metric_init(self) -> None:
         super()._metric_init()
         self._unsorted: list[float] = []
+        self._bounds = np.array(self._upper_bounds)
 
     def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
         if exemplar is not None:
@@ -65,13 +96,18 @@ class Histogram(_Metric, prometheus_client.Histogram):
         if len(self._unsorted) >= MOST_UNSORTED:
             self.sort()
 
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        self._unsorted += amounts
+        self.sort()
+
     def sort(self) -> None:
-        """Put what was observed into its buckets."""
         amounts, self._unsorted = self._unsorted, []
-        for bucket, many in Counts(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
-            self._buckets[bucket].inc(many)
-        if amounts:
-            self._sum.inc(fsum(amounts))
+        if not amounts:
+            return
+        found = np.bincount(np.searchsorted(self._bounds, amounts))
+        for bucket in np.flatnonzero(found).tolist():
+            self._buckets[bucket].inc(int(found[bucket]))
+        self._sum.inc(fsum(amounts))
 
     def values(self) -> list[float]:
         self.sort()
@@ -102,9 +138,8 @@ class Exposition(CollectorRegistry):
     def sort(self) -> None:
         """Count all that was observed, for whoever reads the values of this process without asking it."""
         for metric in self._metrics:
-            if isinstance(metric, Histogram):
-                for one in metric.series():
-                    one.sort()
+            for one in metric.series():
+                one.sort()
 
     def text(self) -> str:
         """What `generate_latest` says of these metrics."""

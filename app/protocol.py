@@ -53,6 +53,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._begins_here = False
         self._linger: asyncio.TimerHandle | None = None
         self._received_at = 0.0
+        self._usual: tuple[list[Header], bytes] = ([], b"")  # headers of every answer, and as lines
+
+    def usual_lines(self) -> bytes:
+        """Headers of every answer. The server has a new list of them each second."""
+        headers = self.server_state.default_headers
+        if headers is not self._usual[0]:
+            self._usual = headers, lines(headers)
+        return self._usual[1]
 
     # What the transport calls
 
@@ -333,13 +341,15 @@ class RankCycle(RequestResponseCycle):
         protocol.answering = None
         if close:
             self.keep_alive = False
-        lines = [STATUS_LINE[status]]
-        for name, value in protocol.server_state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        lines += (head, b"content-length: %d\r\n" % len(body))
-        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        lines.append(body)
-        protocol.transport.write(b"".join(lines))
+        whole = b"%b%b%bcontent-length: %d\r\n%b%b" % (
+            STATUS_LINE[status],
+            protocol.usual_lines(),
+            head,
+            len(body),
+            b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
+            body,
+        )
+        protocol.transport.write(whole)
         if not self.keep_alive:
             protocol.end()
         protocol.on_response_complete()

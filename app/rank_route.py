@@ -17,7 +17,7 @@ import structlog
 from msgspec import UNSET, Raw, UnsetType
 
 from app import arrow_body
-from app.caller import Caller, check_size, read_caller
+from app.caller import Caller, read_caller
 from app.columns import ids_of
 from app.errors import (
     PROBLEM_JSON,
@@ -239,8 +239,6 @@ class Exchange:
         return PROBLEM_JSON, problem.document(self.request_id)
 
     def _check_headers(self) -> None:
-        if problem := check_size(self.headers):
-            raise problem
         self.caller.check()
         self._media = self._media_of_body()
         limit = self._route.settings.max_body_bytes

@@ -213,7 +213,10 @@ class Batcher(Generic[P, R]):
         if due_at < self._alarm_at:
             self._set_alarm(due_at)
         if self._scoring is None or (self._ahead is None and state.lane.prepare is not None):
-            self._wake()
+            if self._is_worth_a_start(state):
+                self._advance(DispatchReason.IDLE)
+            else:
+                self._wake()
         return ticket
 
     def _shed(self, state: LaneState, refusal: Refusal, rows: int, now: float) -> Shed:
@@ -278,6 +281,11 @@ class Batcher(Generic[P, R]):
         self._settle(state, ticket, Expired(state.name, ticket.rows, waited_seconds=now - ticket.arrived_at))
 
     # From the line to the scorer
+
+    def _is_worth_a_start(self, state: LaneState) -> bool:
+        """Whether the thread should score what waits in a lane while the loop reads what else is there."""
+        cost = state.model.now
+        return cost.row_seconds * state.line.rows >= max(self._loop_seconds, policy.EARLY_SECONDS, cost.fixed_seconds)
 
     def _wake(self) -> None:
         """Look for work when the loop has gone through what is ready now: what arrives together is scored together."""

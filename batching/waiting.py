@@ -152,8 +152,9 @@ class WaitingLine:
         """Hand out so many rows of a waiting ticket. What is left of it keeps its place."""
         self._count(ticket, -1)
         ticket.rows_left -= rows
-        self._count(ticket, 1)
-        if not ticket.rows_left:
+        if ticket.rows_left:
+            self._count(ticket, 1)
+        else:
             del self._classes[ticket.priority][ticket]
 
     def _count(self, ticket: Ticket, sign: int) -> None:
@@ -206,12 +207,14 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
             taken.lane = ticket.lane or lane
         elif (ticket.lane or lane) is not taken.lane:
             break
-        if ticket.due_at < (now if ticket.probe else now + _finish_seconds(model, taken.rows + ticket.rows_left, line)):
+        rows = min(ticket.rows_left, line.limit_rows - taken.rows)
+        finish_at = whole_at = now + model.seconds(taken.rows + rows)
+        if rows < ticket.rows_left:
+            whole_at = now + _finish_seconds(model, taken.rows + ticket.rows_left, line)
+        if ticket.due_at < (now if ticket.probe else whole_at):
             line.leave(ticket)
             taken.expired.append(ticket)
             continue
-        rows = min(ticket.rows_left, line.limit_rows - taken.rows)
-        finish_at = now + model.seconds(taken.rows + rows)
         if taken.due_at < finish_at:
             taken.reason = DispatchReason.DEADLINE
             break

@@ -8,6 +8,8 @@ import httptools
 IDLE = -1
 NO_BODY_YET = 200
 
+_received = memoryview(bytearray(262_144))
+
 
 class Pool(Protocol):
     """Who owns the connections and hears from them."""
@@ -19,8 +21,12 @@ class Pool(Protocol):
     def lost(self, connection: "Connection", request: int) -> None: ...
 
 
-class Connection(asyncio.Protocol):
-    """Tells its pool when it is open, answered and lost; `request` is the number under way, or IDLE."""
+class Connection(asyncio.BufferedProtocol):
+    """Tells its pool when it is open, answered and lost; `request` is the number under way, or IDLE.
+
+    Connections of a thread read into the same memory, one at a time: asyncio would else find new memory of 256 KiB for
+    each answer, however small.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -46,9 +52,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._pool.opened(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _size: int) -> memoryview:
+        return _received
+
+    def buffer_updated(self, size: int) -> None:
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(_received[:size])
         except httptools.HttpParserError:
             self.hang_up()
 

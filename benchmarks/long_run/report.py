@@ -8,7 +8,7 @@ from benchmarks.long_run.run import Outcome
 from benchmarks.long_run.samples import MIB, slope
 from benchmarks.picture import BLUE, GREEN, INK, ORANGE, STYLE
 
-WARM_UP_SHARE = 0.25
+WARM_UP_SHARE = 0.5  # a process touches memory for the first time for some ten minutes
 MOST_MIB_PER_HOUR = 1.0
 SURE = 2.0  # standard errors
 
