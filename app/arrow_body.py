@@ -117,7 +117,7 @@ class ArrowBody:
         if faults:
             raise invalid_request(faults[:MAX_FAULTS])
         bringing = np.flatnonzero(~np.isnan(values).all(axis=1))
-        return Columns(self._shape.activity, ids, bringing.tolist(), values[bringing], texts)
+        return Columns(self._shape.activity, ids, bringing, values[bringing], texts)
 
     def _listed(self, batch: pa.RecordBatch, ids: Sequence[str]) -> list[Any]:
         """The candidates one by one, as the rules around scoring want to see them."""

@@ -1,6 +1,5 @@
 """A request's candidates as columns, for rows that are made without a look at each of them."""
 
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any
@@ -12,21 +11,22 @@ from app.schemas import Field, candidate_ids
 from registry import Value
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 class Columns(Sequence[Any]):
     """Candidates that came in columns: a sequence of their ids, with the features that some of them bring.
 
-    Row k of `values` (float64, a column for each of `fields`) is what the candidate at place `bringing[k]` brings: a
-    number, 0 or 1, a category's place among the `texts` of its column, or NaN for nothing. Where a column has no
-    `texts`, they are the categories of its field.
+    Row k of `values` (float64, a column for each of `fields`) is what the candidate at place `bringing[k]` (int64)
+    brings: a number, 0 or 1, a category's place among the `texts` of its column, or NaN for nothing. Where a column has
+    no `texts`, they are the categories of its field.
     """
 
     def __init__(
         self,
         fields: Sequence[Field],
         ids: Sequence[str],
-        bringing: Sequence[int],
+        bringing: Places,
         values: Floats,
         texts: Mapping[int, Sequence[str | None]] | None = None,
     ) -> None:
@@ -47,13 +47,13 @@ class Columns(Sequence[Any]):
         if not isinstance(place, slice):
             return self.ids[place]
         start, stop, _ = place.indices(len(self))
-        first, last = bisect_left(self.bringing, start), bisect_left(self.bringing, stop)
-        bringing = [one - start for one in self.bringing[first:last]]
+        first, last = np.searchsorted(self.bringing, [start, stop])
+        bringing = self.bringing[first:last] - start
         return Columns(self.fields, self.ids[start:stop], bringing, self.values[first:last].copy(), self.texts)
 
     def brought(self) -> Iterator[tuple[int, dict[str, Value | None]]]:
         """Places of the candidates that bring features, with those, as a JSON body has them."""
-        for place, row in zip(self.bringing, self.values.tolist(), strict=True):
+        for place, row in zip(self.bringing.tolist(), self.values.tolist(), strict=True):
             given = [(column, value) for column, value in enumerate(row) if not isnan(value)]
             yield place, {self.fields[column].name: self._value(column, value) for column, value in given}
 

@@ -45,7 +45,7 @@ class JsonBody:
         self._one_by_one = one_by_one
         fields = shape.activity
         self._rest: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(shape.rest_type)
-        self._nothing = np.empty((0, len(fields)))
+        self._nobody, self._nothing = np.empty(0, np.int64), np.empty((0, len(fields)))
         self._lexicon, firsts = _lexicon(fields)
         self._fields = np.array([[KINDS[field.type] for field in fields], firsts], np.int64)
         self._habit = np.zeros((4, len(fields)), np.uint64)
@@ -75,9 +75,9 @@ class JsonBody:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         ids = IdLines(self._ids[:used].tobytes(), candidates)
-        bringing, values = [], self._nothing
+        bringing, values = self._nobody, self._nothing
         if brought:
-            bringing, values = self._bringing[:brought].tolist(), self._values[:brought].copy()
+            bringing, values = self._bringing[:brought].copy(), self._values[:brought].copy()
         request.candidates = Columns(self._shape.activity, ids, bringing, values)
         if request.top_k is not None:
             request.top_k = int(request.top_k)

@@ -1,9 +1,12 @@
 """What candidates bring, laid over what is known of them: one loop that numba compiles."""
 
+# Kernels are called by position: numba has no keyword-only arguments.
+# ruff: noqa: PLR0917
+
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import uint64
+from numba import int64, uint64
 from numpy.typing import NDArray
 
 from scoring.kernel_cache import compiled
@@ -22,14 +25,24 @@ class Terms(NamedTuple):
     codes: NDArray[np.float64]
 
 
-def _lay(values, terms, rows, unseen):  # type: ignore[no-untyped-def]
-    """Put what is given in `values` (rows, values), where NaN is nothing, into `rows` (rows, features).
+def _lay(values, terms, places, context, items, known, rows, unseen):  # type: ignore[no-untyped-def]
+    """Fill `rows` (own rows, features) with what is known of candidates, the context, and what they bring over it.
 
-    `unseen` counts, for each value of the terms, the texts that are no category of the model.
+    Row k is that of the candidate at `places[k]`, whose item was a row of `known` and becomes `~k`. What it brings is
+    in row k of `values`, where NaN is nothing. `context` are columns, and the values that all rows have there. `unseen`
+    counts, for each value of the terms, the texts that are no category of the model.
     """
     positions, columns, starts, codes = terms
+    context_columns, context_values = context
     last = uint64(codes.size - 1)
     for row in range(uint64(rows.shape[0])):
+        place = uint64(places[row])
+        item = uint64(items[place])
+        items[place] = ~int64(row)
+        for column in range(uint64(rows.shape[1])):
+            rows[row, column] = known[item, column]
+        for column in range(uint64(context_columns.size)):
+            rows[row, uint64(context_columns[column])] = context_values[column]
         for term in range(uint64(positions.size)):
             value = values[row, uint64(positions[term])]
             if starts[term] >= 0 and not np.isnan(value):

@@ -51,6 +51,13 @@ class Rows(NamedTuple):
         return Rows(self.context, np.array([max(item, -1)]), own.copy(), [], {}, pairs)
 
 
+class Brought(NamedTuple):
+    """What candidates bring: `values` (own rows, values), where NaN is nothing, and how a model reads them."""
+
+    values: Matrix
+    terms: Terms
+
+
 class RowMaker:
     """Makes one model's rows: what the request says wins over the catalog, the catalog over "missing".
 
@@ -68,7 +75,8 @@ class RowMaker:
         self.context_columns = np.array([feature.role == "context" for feature in features], dtype=np.bool_)
         self.activities = np.full((len(catalog) + 1, len(features)), np.nan)
         self.activities[:, self._activity.columns] = catalog.matrix(self._activity.catalog_columns())
-        self.rows(None, Columns(shape.activity, [""], [0], np.full((1, len(shape.activity)), np.nan)))  # compiles
+        nothing = np.full((1, len(shape.activity)), np.nan)
+        self.rows(None, Columns(shape.activity, [""], np.zeros(1, np.int64), nothing))  # compiles
 
     def rows(self, context: Any, candidates: Sequence[Any]) -> Rows:
         unseen: dict[str, int] = {}
@@ -77,22 +85,30 @@ class RowMaker:
         ids = ids_of(candidates)
         items, strangers = self.known.find(ids)
         if type(candidates) is Columns:
-            if candidates.bringing:
-                own = self._own(items, candidates.bringing)
-                self._activity.lay_columns(candidates, own, unseen)
+            if len(candidates.bringing):
+                own = self._own(items, candidates.bringing, self._activity.of_columns(candidates), row, unseen)
         elif bringing := [n for n, one in enumerate(candidates) if type(one) is not str and one.features is not None]:
-            own = self._own(items, bringing)
-            self._activity.lay_structs([astuple(candidates[n].features) for n in bringing], own, unseen)
-        if len(own):
-            own[:, self._context.columns] = [row[column] for column in self._context.columns]
+            given = self._activity.of_structs([astuple(candidates[n].features) for n in bringing], unseen)
+            own = self._own(items, np.array(bringing), given, row, unseen)
         unknown = [ids[n] for n in np.flatnonzero(items == self._stranger).tolist()] if strangers else []
         return Rows(row, items, own, unknown, unseen)
 
-    def _own(self, items: Places, bringing: Sequence[int]) -> Matrix:
-        """What the catalog has of the candidates that bring features, whose items become `~k`: rows for them."""
-        places = np.array(bringing)
-        own: Matrix = self.activities.take(items[places], axis=0)
-        items[places] = np.arange(-1, -1 - len(places), -1)
+    def _own(
+        self,
+        items: Places,
+        bringing: Places,
+        given: Brought,
+        context: Sequence[float | None],
+        unseen: dict[str, int],
+    ) -> Matrix:
+        """Rows of the candidates that bring features, whose items become `~k`."""
+        columns = self._context.columns
+        shared = (columns, np.array([context[column] for column in columns.tolist()], np.float64))
+        own = np.empty((len(bringing), self.activities.shape[1]))
+        strangers = np.zeros(len(self._activity.columns), np.int64)
+        lay(*given, bringing, shared, items, self.activities, own, strangers)
+        if strangers.any():
+            self._activity.count(strangers, unseen)
         return own
 
 
@@ -135,8 +151,8 @@ class _Side:
                 unseen[name] = unseen.get(name, 0) + 1
         return row
 
-    def lay_structs(self, given: Sequence[tuple[Any, ...]], rows: Matrix, unseen: dict[str, int]) -> None:
-        """Put the values of structs into `rows`, one each: what is missing stays as it is."""
+    def of_structs(self, given: Sequence[tuple[Any, ...]], unseen: dict[str, int]) -> Brought:
+        """What structs bring, one each."""
         numbers = self._numeric_fields
         values = np.empty((len(given), len(self.columns)))
         if len(self._numeric):
@@ -148,17 +164,18 @@ class _Side:
             values[:, out] = found
             if None in found and (strangers := sum(text is not None and text not in codes for text in texts)):
                 unseen[name] = unseen.get(name, 0) + strangers
-        lay(values, self._terms_of_codes, rows, np.zeros(len(self.columns), np.int64))
+        return Brought(values, self._terms_of_codes)
 
-    def lay_columns(self, given: Columns, rows: Matrix, unseen: dict[str, int]) -> None:
-        """The same with what candidates bring in columns."""
+    def of_columns(self, given: Columns) -> Brought:
+        """The same of what candidates bring in columns; their texts that are no category are not counted yet."""
         terms = self._terms(given.fields, given.texts) if given.texts else self._usual_terms
-        strangers = np.zeros(len(self.columns), np.int64)
-        lay(given.values, terms, rows, strangers)
-        if strangers.any():
-            for feature, count in zip(self._features, strangers.tolist(), strict=True):
-                if count:
-                    unseen[feature.name] = unseen.get(feature.name, 0) + count
+        return Brought(given.values, terms)
+
+    def count(self, strangers: NDArray[np.int64], unseen: dict[str, int]) -> None:
+        """Add texts that are no category, a number for each column."""
+        for feature, count in zip(self._features, strangers.tolist(), strict=True):
+            if count:
+                unseen[feature.name] = unseen.get(feature.name, 0) + count
 
     def _terms(self, fields: Sequence[Field], texts: Mapping[int, Sequence[str | None]]) -> Terms:
         starts = np.full(len(self._features), -1)

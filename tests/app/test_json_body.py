@@ -65,7 +65,7 @@ def check_same(plain: RankRequest, ordinary: RankRequest) -> None:
     bringing = [
         place for place, one in enumerate(ordinary.candidates) if not isinstance(one, str) and one.features is not None
     ]
-    assert columns.bringing == bringing
+    assert columns.bringing.tolist() == bringing
     expected = np.array([numbers_of(ordinary.candidates[place]) for place in bringing]).reshape(columns.values.shape)
     assert columns.values.tobytes() == expected.tobytes()
     for name in ("context", "top_k", "explain"):
@@ -280,7 +280,7 @@ def test_a_shape_without_features_has_plain_bodies_too() -> None:
     bare = JsonBody(RequestShape((), (), max_candidates=3), one_by_one=False)
     found = bare.read(b'{"candidates":["A",{"id":"B","features":{}},{"features":null,"id":"C"}]}')
     assert found is not None
-    assert (list(found.candidates), found.candidates.bringing) == (["A", "B", "C"], [1])  # type: ignore[attr-defined]
+    assert (list(found.candidates), list(found.candidates.bringing)) == (["A", "B", "C"], [1])  # type: ignore[attr-defined]
     assert bare.read(b'{"candidates":["A",{"id":"B","features":{"":1}}]}') is None
 
 
@@ -288,7 +288,7 @@ def test_a_slice_of_candidates_has_their_features() -> None:
     body = b'{"candidates":["A",{"id":"B","features":{"price":2}},"C",{"id":"D","features":{"price":4}},"E"]}'
     candidates: Any = BODY.decode(body).candidates
     part = candidates[2:4]
-    assert (list(part), part.bringing) == (["C", "D"], [1])
+    assert (list(part), part.bringing.tolist()) == (["C", "D"], [1])
     assert list(part.brought()) == [(1, {"price": 4.0})]
     assert list(candidates[2:3].brought()) == []
 
@@ -316,7 +316,12 @@ def test_no_request_waits_for_a_compiler() -> None:
     columns = BODY.decode(body.encode()).candidates
     for candidates in (columns, columns[2:5], columns[3:3], SHAPE.decode(body.encode()).candidates):
         MAKER.rows(None, candidates)
-    MAKER.rows(None, Columns(SHAPE.activity, ["A"], [0], np.zeros((1, len(ACTIVITY))), {len(ACTIVITY) - 1: ["tours"]}))
+    MAKER.rows(
+        None,
+        Columns(
+            SHAPE.activity, ["A"], np.zeros(1, np.int64), np.zeros((1, len(ACTIVITY))), {len(ACTIVITY) - 1: ["tours"]}
+        ),
+    )
     for kernel in (json_scan.scan, lay):
         assert len(kernel.signatures) == 1
 
