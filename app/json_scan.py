@@ -485,4 +485,4 @@ def _scan(text, lexicon, fields, habit, seen, turn, bits, bringing, ids):  # typ
     return start, end, count, brought, used + _PADDING
 
 
-scan = compiled(_scan, **BARE)
+scan = compiled(_scan, **BARE, nogil=True)

@@ -21,6 +21,7 @@ from features import Visitors
 from monitoring.drift import Watch
 from registry import Model
 from scoring.catalog import load_catalog
+from scoring.kernels import all_finite
 
 MANY = 200  # scores; sorting them without regard to ties, and looking for ties then, takes half the time
 
@@ -110,6 +111,7 @@ class Scorer:
         )
         self._context, self._pairs = np.flatnonzero(context), None if pairs is None else np.flatnonzero(pairs)
         self.watch: Watch[Rows] | None = None
+        all_finite(np.empty(0))  # compiles
 
     def work(self, context: Any, candidates: Sequence[Any], visitor: str | None) -> Work:
         return Work(context, candidates, self.maker, self.maker.rows(context, candidates), Lookup(visitor))
@@ -173,7 +175,7 @@ class Scorer:
         offsets = [0, *accumulate(len(rows.items) for rows in made)]
         if (watch := self.watch) is not None:
             watch.scored(made, offsets, values)
-        finite = bool(np.isfinite(values).all())
+        finite = all_finite(values)
         return [Scores(self, values[start:stop], finite) for start, stop in pairwise(offsets)]
 
     def values(self, made: Sequence[Rows]) -> NDArray[np.float64]:
@@ -235,13 +237,24 @@ def _joined_items(made: Sequence[Rows]) -> NDArray[np.int64]:
 def _joined_own(made: Sequence[Rows]) -> NDArray[np.float64]:
     own = [rows.own for rows in made if len(rows.own)]
     if len(own) > 1:
-        return np.concatenate(own)
+        return _joined(own)
     return own[0] if own else made[0].own
 
 
 def _joined_pairs(made: Sequence[Rows]) -> NDArray[np.float64] | None:
     pairs = [rows.pairs for rows in made if rows.pairs is not None]
-    return np.concatenate(pairs) if pairs else None
+    if len(pairs) > 1:
+        return _joined(pairs)
+    return pairs[0] if pairs else None
+
+
+def _joined(pieces: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Rows, one after the other.
+
+    numpy would let go of the interpreter for each piece, and the scoring thread then wait for it as many times.
+    """
+    shape = sum(map(len, pieces)), pieces[0].shape[1]
+    return np.ndarray(shape, np.float64, bytearray().join([np.ascontiguousarray(piece).data for piece in pieces]))
 
 
 class Ranker:

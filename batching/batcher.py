@@ -283,9 +283,15 @@ class Batcher(Generic[P, R]):
     # From the line to the scorer
 
     def _is_worth_a_start(self, state: LaneState) -> bool:
-        """Whether the thread should score what waits in a lane while the loop reads what else is there."""
+        """Whether the thread should score what waits in a lane while the loop reads what else is there.
+
+        What arrives in one turn of the loop is else scored together. A crowd is read for milliseconds, though, in which
+        the scorer could do its first half: it starts once rows alone take longer than what is scored on the loop, and
+        no less than the fixed part of a batch, which so is at most half of it.
+        """
         cost = state.model.now
-        return cost.row_seconds * state.line.rows >= max(self._loop_seconds, policy.EARLY_SECONDS, cost.fixed_seconds)
+        rows_seconds = cost.row_seconds * state.line.rows
+        return rows_seconds >= cost.fixed_seconds and cost.fixed_seconds + rows_seconds >= self._loop_seconds
 
     def _wake(self) -> None:
         """Look for work when the loop has gone through what is ready now: what arrives together is scored together."""

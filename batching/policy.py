@@ -87,10 +87,9 @@ class Limits:
 BUSY_HANDOVERS = 30
 
 
-# What gathers until the loop has read all that is there is scored together. A crowd is read for milliseconds, though,
-# in which the scorer could do its first half: a batch whose rows alone take so long, and no less than the fixed part of
-# its cost, starts at once. For 32 callers who send features that is a quarter more answers (docs/performance.md).
-EARLY_SECONDS = 0.002
+# Rows of one lane may differ: a candidate that brings its features costs a dozen times what a known one costs, which is
+# what is measured; on a machine at half its speed, two dozen times.
+LEAST_SCALE, MOST_SCALE = 0.05, 100.0
 
 
 class CostModel:
@@ -121,7 +120,7 @@ class CostModel:
         m = self.scale
         ratio = min(max(seconds / self.cost.seconds(rows), m / 2), 2 * m)
         self.spread = min(max(self.spread + 0.1 * (1.25 * abs(ratio / m - 1) - self.spread), 0.02), 1.0)
-        self.scale = min(max(m + 0.2 * (ratio - m), 0.05), 20.0)
+        self.scale = min(max(m + 0.2 * (ratio - m), LEAST_SCALE), MOST_SCALE)
 
 
 class OverloadFlag:

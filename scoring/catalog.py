@@ -26,6 +26,7 @@ DEFAULT_CATALOG_BYTES: Final = 512 * 2**20
 MAX_LEAVES: Final = 64  # a mask is one word
 _PROOF_CONTEXTS: Final = 20
 _PROOF_ACTIVITIES: Final = 100
+_PROOF_OWN: Final = 7
 
 Floats = NDArray[np.float64]
 
@@ -103,10 +104,12 @@ def _prove(
     offsets = np.arange(_PROOF_CONTEXTS + 1) * len(sample)
     items = np.tile(sample, _PROOF_CONTEXTS)
     given = adversarial_rows(engine.model, len(items))[:, pairs].copy()
-    found = catalog.score(contexts, offsets, items, np.empty((0, engine.features)), given)
     whole = _in_context(rows[items], contexts, offsets, context)
     whole[:, pairs] = given
     expected = engine.score(whole)
+    own = whole[::_PROOF_OWN].copy()  # these come as rows of a caller's own
+    items[::_PROOF_OWN] = ~np.arange(len(own))
+    found = catalog.score(contexts, offsets, items, own, given)
     if found.tobytes() != expected.tobytes():
         raise VerificationError(
             f"the masks of {np.sum(found != expected)} of {len(items)} candidates score differently"
@@ -220,7 +223,7 @@ class MaskCatalog:
         _check_items(items, self.activities, len(own))
         pairs = _checked_pairs(pairs, len(items), self._pairs) if self._pairs else _NO_PAIRS
         scores = np.empty(len(items))
-        if len(own) < len(items) or np.any(items >= 0):
+        if kernels.any_is_known(items):
             masks = np.empty((5, self._engine.trees), self._item_masks.dtype)  # of the context, and of four candidates
             kernels.score_requests(
                 contexts, offsets, items, self._features, self._engine.lines, self._tables, self._table_offsets,
@@ -229,8 +232,7 @@ class MaskCatalog:
                 self._scratch(), masks[0], masks[1:], scores,
             )  # fmt: skip
         if len(own):
-            places = np.flatnonzero(items < 0)
-            scores[places] = self._engine.score(own)[~items[places]]
+            kernels.put_own(items, self._engine.score(own), scores)
         return scores
 
     def _scratch(self) -> NDArray[np.uint64]:

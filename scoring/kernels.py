@@ -376,7 +376,10 @@ def score_requests(  # type: ignore[no-untyped-def]
                 scores[first + lane] = sums[lane] / divisor[0]
 
 
-@kernel
+# The rest takes a moment, and keeps the interpreter: whoever lets go of it waits until a busy loop lets go of it, too.
+
+
+@compiled
 def offsets_are_sound(offsets, end):  # type: ignore[no-untyped-def]
     """Whether they never fall, from 0 to `end`."""
     sound = offsets[0] == 0 and offsets[-1] == end
@@ -385,10 +388,35 @@ def offsets_are_sound(offsets, end):  # type: ignore[no-untyped-def]
     return sound
 
 
-@kernel
+@compiled
 def items_are_within(items, activities, own):  # type: ignore[no-untyped-def]
     """Whether each is an index below `activities`, or `~k` with k below `own`."""
     sound = True
     for item in items:
         sound &= -own <= item < activities
     return sound
+
+
+@compiled
+def any_is_known(items):  # type: ignore[no-untyped-def]
+    """Whether any item is an activity, and no own row."""
+    for item in items:  # noqa: SIM110 numba knows no generators
+        if item >= 0:
+            return True
+    return False
+
+
+@compiled
+def put_own(items, own_scores, scores):  # type: ignore[no-untyped-def]
+    """Give each item `~k` the k-th of `own_scores`."""
+    for place in range(items.size):
+        if items[place] < 0:
+            scores[place] = own_scores[uint64(~items[place])]
+
+
+@compiled
+def all_finite(numbers):  # type: ignore[no-untyped-def]
+    for number in numbers:  # noqa: SIM110 see above
+        if not np.isfinite(number):
+            return False
+    return True

@@ -79,6 +79,28 @@ def test_what_is_sorted_is_there_for_who_does_not_ask(registry: Exposition) -> N
     assert (kept, [bucket.get() for bucket in spans._buckets]) == ([0, 0, 0], [0, 1, 0])  # noqa: SLF001
 
 
+def test_a_counter_tells_at_once_what_it_was_told(registry: Exposition) -> None:
+    counter = Counter("things", "Things.", ["kind"], registry=registry)
+    for number in range(1, 4):
+        counter.labels("round").inc(0.5)
+        assert registry.get_sample_value("things_total", {"kind": "round"}) == number / 2
+        expect_what_the_library_says(registry)
+
+
+def test_a_counter_never_falls(registry: Exposition) -> None:
+    counter = Counter("things", "Things.", registry=registry)
+    with pytest.raises(ValueError, match="never fall"):
+        counter.inc(-1)
+    assert registry.get_sample_value("things_total") == 0
+
+
+def test_of_several_processes_each_counts_at_once(registry: Exposition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "anywhere")  # the library chose where to keep values long before
+    counter = Counter("things", "Things.", registry=registry)
+    counter.inc()
+    assert counter._value.get() == 1  # noqa: SLF001 what another process finds in a file
+
+
 def test_labels_may_say_anything(registry: Exposition) -> None:
     counter = Counter("strange", "Strange.", ["what"], registry=registry)
     for what, value in zip(STRANGE, cycle(VALUES)):
