@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 GATHERING_SECONDS: Final = 0.01
 TURN_ROWS: Final = 256  # a turn's work holds the loop up, for some 0.1 ms with so many
 MOST_WAITING_ROWS: Final = 2 * TURN_ROWS  # what waits long is compared with another history of its visitor
-BUSY_SHARE: Final = 0.01  # so no more than one ranking in a hundred comes while a turn is under way
+BUSY_SHARE: Final = 0.002  # so two rankings in a thousand come while a turn is under way: the p99 is not theirs
 
 
 class Followed(NamedTuple):
