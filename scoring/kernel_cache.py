@@ -13,7 +13,13 @@ from typing import Any
 
 from llvmlite import binding
 from numba import config, njit
-from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache, UserProvidedCacheLocator
+from numba.core.caching import (
+    CacheImpl,
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    UserProvidedCacheLocator,
+)
 
 
 class _OfThisProcessor(UserProvidedCacheLocator):  # type: ignore[misc]
@@ -37,6 +43,11 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
 
     _impl_class = _Implementation
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        # numba looks at the file of the function alone, and would serve what another file's functions once were in it.
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _sources(function))
+
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep it where that is possible: a full disk or a folder that cannot be written is no reason to fail."""
         with suppress(OSError):
@@ -49,6 +60,19 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     with suppress(RuntimeError):  # there is none
         dispatcher._cache = KernelCache(function)  # noqa: SLF001 as `cache=True` does, with numba's own
     return dispatcher
+
+
+def _sources(function: Callable[..., Any]) -> str:
+    """A digest of all files whose functions are compiled into this one."""
+    inside, files = [function], set[str]()
+    for one in inside:
+        files.add(one.__code__.co_filename)
+        for name in one.__code__.co_names:
+            other = one.__globals__.get(name)
+            called = getattr(other, "py_func", getattr(other, "_defn", None))  # of a kernel, or of an intrinsic
+            if called is not None and called not in inside:
+                inside.append(called)
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files))).hexdigest()
 
 
 @cache
