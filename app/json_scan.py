@@ -26,8 +26,11 @@ from app.words import (
     INLINE,
     ONES,
     PADDING,
+    as_bits,
+    as_float,
     as_word,
     first_bytes,
+    high_product,
     mixed_with,
     put_word,
     word_at,
@@ -93,34 +96,6 @@ def zeros_above(_typing_context, word):  # type: ignore[no-untyped-def]
         return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), generate
-
-
-@intrinsic
-def high_product(_typing_context, a, b):  # type: ignore[no-untyped-def]
-    """The upper 64 of the 128 bits of a product."""
-
-    def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-        wide = ir.IntType(128)
-        product = builder.mul(*(builder.zext(one, wide) for one in arguments))
-        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
-
-    return types.uint64(types.uint64, types.uint64), generate
-
-
-@intrinsic
-def as_float(_typing_context, bits):  # type: ignore[no-untyped-def]
-    def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.uint64), generate
-
-
-@intrinsic
-def as_bits(_typing_context, number):  # type: ignore[no-untyped-def]
-    def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.uint64(types.float64), generate
 
 
 @njit(**INLINE)

@@ -276,7 +276,7 @@ class Ranker:
 
     def enter(self, work: Work, *, due_at: float, priority: Priority) -> Ticket:
         """Stand in line with at least one candidate. Raises the batcher's refusals."""
-        return self._batcher.enter(self._variant, work, rows=len(work.candidates), due_at=due_at, priority=priority)
+        return self._batcher.enter(self._variant, work, rows=len(work.rows.items), due_at=due_at, priority=priority)
 
     @staticmethod
     def empty(model: Model, request: RankRequest) -> Ranking:
@@ -289,7 +289,7 @@ class Ranker:
         order = self._order(request, candidates, values)
         known = finite and not self._rules.arranges  # rules may give scores of their own
         usable = len(order) > 0 and (known or all(isfinite(one.score) for one in order))
-        return Ranking(scorer.model, order, scored.queue_seconds, scored.score_seconds, len(candidates), usable)
+        return Ranking(scorer.model, order, scored.queue_seconds, scored.score_seconds, len(values), usable)
 
     def _order(
         self, request: RankRequest, candidates: Sequence[Any], scores: NDArray[np.float64]
@@ -298,5 +298,4 @@ class Ranker:
         if self._rules.arranges:
             arranged = self._rules.arrange(request, candidates, order.tolist(), scores.tolist())[: request.top_k]
             return [RankedActivity(activity, score, place) for place, (activity, score) in enumerate(arranged, 1)]
-        best = order[: request.top_k]
-        return Standings(ids_of(candidates), best, scores[best])
+        return Standings(ids_of(candidates), order[: request.top_k], scores)

@@ -9,9 +9,10 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
+from app.decimals import LONGEST, count_digits, put_digits, put_double
 from app.id_lines import IdLines, line_at
 from app.schemas import RankedActivity
-from app.words import BARE, INLINE, PADDING, as_word, bytes_before, put_word, word_at
+from app.words import INLINE, PADDING, as_word, bytes_before, put_word, word_at
 from scoring.kernel_cache import compiled
 
 Floats = NDArray[np.float64]
@@ -19,21 +20,20 @@ Places = NDArray[np.int64]
 
 _0, _1, _2, _4, _7, _8, _10 = (np.uint64(number) for number in (0, 1, 2, 4, 7, 8, 10))
 _DIGIT, _BEGIN, _END = (np.uint8(byte) for byte in b"0[]")
-_COMMAS, _LINE_FEEDS = (as_word(byte * 8) for byte in (b",", b"\n"))
+_LINE_FEEDS: Final = as_word(b"\n" * 8)
 _ID: Final = as_word(b'{"id":"')
 _SCORE: Final = (as_word(b'","score'), as_word(b'":'))
 _POSITION: Final = (as_word(b',"positi'), as_word(b'on":'))
 _NEXT: Final = as_word(b"},")
 
-AROUND: Final = len('{"id":"","score":,"position":},') + 20  # bytes that an activity has besides its id and its score
-
-_END_OF_NUMBERS: Final = b"," + bytes(PADDING)
+# Bytes that an activity has besides its id: its score's, and its position's 20 at most.
+AROUND: Final = len('{"id":"","score":,"position":},') + LONGEST + 20
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Standings(Sequence[RankedActivity]):
-    """Activities from first to last: `places` (int64) are those of `ids` in this order, `scores` theirs."""
+    """Activities from first to last: their `places` (int64) among `ids` and `scores`, which are of all candidates."""
 
     __slots__ = ("_activities", "_ids", "_places", "_scores")
 
@@ -44,7 +44,7 @@ class Standings(Sequence[RankedActivity]):
         self._activities: list[RankedActivity] | None = None
 
     def __len__(self) -> int:
-        return len(self._scores)
+        return len(self._places)
 
     def __iter__(self) -> Iterator[RankedActivity]:
         return iter(self._one_by_one())
@@ -56,67 +56,52 @@ class Standings(Sequence[RankedActivity]):
         """What `msgspec` makes of the activities."""
         if type(self._ids) is not IdLines:
             return _encode(self._one_by_one())
-        text, numbers = self._ids.text, _encode(self._scores.tolist())
-        out = np.empty(len(text) + len(numbers) + AROUND * (len(self) + 1), np.uint8)
-        starts = np.empty(len(self._ids), np.uint32)
-        end = weave(text, starts, self._places, np.frombuffer(numbers[:-1] + _END_OF_NUMBERS, np.uint8), out)
+        text, places = self._ids.text, self._places
+        out = np.empty(len(text) + AROUND * (len(places) + 1), np.uint8)
+        end = weave(text, np.empty(len(self._scores), np.uint32), places, self._scores, out)
         return out[:end].tobytes()
 
     def _one_by_one(self) -> list[RankedActivity]:
         if self._activities is None:
             ids = map(self._ids.__getitem__, self._places.tolist())
-            self._activities = list(map(RankedActivity, ids, self._scores.tolist(), count(1)))
+            self._activities = list(map(RankedActivity, ids, self._scores[self._places].tolist(), count(1)))
         return self._activities
 
 
 @njit(**INLINE)
-def _copy(text, place, end_like, out, used):  # type: ignore[no-untyped-def]
-    """Copy a text up to the byte that `end_like` is full of; where that stands, and where the copy ends."""
+def _copy_line(text, place, out, used):  # type: ignore[no-untyped-def]
+    """Copy a line; where the copy ends."""
     while True:
         word = word_at(text, place)
         put_word(out, used, word)
-        before = bytes_before(word, end_like)
+        before = bytes_before(word, _LINE_FEEDS)
         place += before
         used += before
         if before < _8:
-            return place, used
+            return used
 
 
-@njit(**BARE)
-def _put_number(out, used, number):  # type: ignore[no-untyped-def]
-    """Where the decimal digits of a number end that were written."""
-    digits, power = _1, _10
-    while power <= number:
-        digits += _1
-        power *= _10
-    for digit in range(digits, _0, -1):
-        out[used + uint64(digit) - _1] = _DIGIT + np.uint8(number % _10)
-        number //= _10
-    return used + digits
-
-
-def _weave(text, starts, order, numbers, out):  # type: ignore[no-untyped-def]
+def _weave(text, starts, order, scores, out):  # type: ignore[no-untyped-def]
     """Write the JSON of activities into `out`, and return where it ends.
 
-    Their ids are lines of `text`, numbered by `order`; `numbers` has their scores, each with a comma behind
-    it, from its second byte on, and `PADDING` zeros at its end. `starts` (lines) is scratch.
+    Their ids are lines of `text`, numbered by `order` as the `scores` (lines) are. `starts` (lines) is scratch.
     """
     place = _0
     for line in range(uint64(starts.size)):
         starts[line] = np.uint32(place)
         place, _ = line_at(text, place)
     out[_0] = _BEGIN
-    used, number = _1, _1
+    used = _1
     for position in range(uint64(order.size)):
         put_word(out, used, _ID)
-        _, used = _copy(text, uint64(starts[uint64(order[position])]), _LINE_FEEDS, out, used + _7)
+        line = uint64(order[position])
+        used = _copy_line(text, uint64(starts[line]), out, used + _7)
         put_word(out, used, _SCORE[0])
         put_word(out, used + _8, _SCORE[1])
-        number, used = _copy(numbers, number, _COMMAS, out, used + _10)
-        number += _1
+        used = put_double(out, used + _10, scores[line])
         put_word(out, used, _POSITION[0])
         put_word(out, used + _8, _POSITION[1])
-        used = _put_number(out, used + _8 + _4, position + _1)
+        used = put_digits(out, used + _8 + _4, position + _1, count_digits(position + _1))
         put_word(out, used, _NEXT)
         used += _2
     used -= uint64(order.size > 0)  # the last one has no comma behind it
