@@ -35,9 +35,10 @@ class Columns(Sequence[Any]):
         self.bringing = bringing
         self.values = values
         self.texts = texts or {}
+        self._count = len(ids)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self._count
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)

@@ -21,6 +21,7 @@ from app.errors import PROBLEM_JSON, Problem, headers_too_large, malformed_http
 from app.rank_route import Exchange, Header, RankRoute, Reply, lines, new_request_id
 
 RANK_PATH = RankRoute.path.encode()
+RANK_LINE = b"POST %b HTTP/1.1\r\n" % RANK_PATH  # how almost every request begins
 LINGER_SECONDS = 2.0
 MAX_HEAD_BYTES = 65_536  # past the limit that has a polite answer, this one saves memory
 
@@ -35,7 +36,7 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection. Its application has a `rank_route`, which gets what is posted to `/v1/rank`, and other `door`s.
 
     Whatever a caller sends has to be complete `body_timeout_seconds` after its first byte; and a connection on which
-    nothing comes is closed after `KEEP_ALIVE_SECONDS`, before its first request, too.
+    nothing comes for `keep_alive_seconds` is closed at the next look, before its first request, too.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -43,7 +44,8 @@ class HttpProtocol(HttpToolsProtocol):
         app = self.config.loaded_app
         self.route: RankRoute = app.rank_route
         self.receipts: Deadlines = app.receipts  # of requests that are on their way in
-        self.idle: Deadlines = app.idle  # of connections between two requests
+        self.idle: Deadlines = app.idle  # of looks at connections, whether they are idle
+        self.keep_alive_seconds: float = app.keep_alive_seconds
         self.answering: RankCycle | None = None  # the ranking whose turn it is
         self._ranking: RankCycle | None = None  # what is being received, if it is a ranking
         self._deaf = False  # what comes after the last answer is not looked at
@@ -51,8 +53,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_headers = False
         self._head_bytes = 0  # of the headers that are being received, without the piece that they began in
         self._begins_here = False
+        self._begins_usual = False  # what came begins with the line of a ranking
+        self._is_usual = False  # so does the request that is being received
         self._linger: asyncio.TimerHandle | None = None
-        self._received_at = 0.0
+        self._received_at = self._answered_at = 0.0
         self._usual: tuple[list[Header], bytes] = ([], b"")  # headers of every answer, and as lines
 
     def usual_lines(self) -> bytes:
@@ -69,13 +73,15 @@ class HttpProtocol(HttpToolsProtocol):
         self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.idle.watch(self.timeout_keep_alive_handler)
+        self._answered_at = time.perf_counter()
+        self.idle.watch(self.look_whether_idle)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
         self._received_at = time.perf_counter()
         self._begins_here = False
+        self._begins_usual = not self._receiving and data.startswith(RANK_LINE)
         super().data_received(data)
         if self._receiving and not self._deaf:
             self._watch_receipt(0 if self._begins_here else len(data))
@@ -97,7 +103,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._ranking = self.answering = None
         super().connection_lost(exc)
         # A connection ends now, with what it had received, and not when the collector comes by or its time is over.
-        self._unset_keepalive_if_required()
+        self.idle.forget(self.look_whether_idle)
         self.cycle = None  # type: ignore[assignment]
         self.pipeline.clear()
 
@@ -109,19 +115,27 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         # Not the parent's, which makes a timer after each answer.
         self.server_state.total_requests += 1
+        self._answered_at = time.perf_counter()
         if self.transport.is_closing():
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        else:
-            self.idle.watch(self.timeout_keep_alive_handler)
         if self.pipeline:  # what a connection asks ahead is bounded: each answer would let in several requests more
             self.flow.pause_reading()
         else:
             self.flow.resume_reading()
 
     def _unset_keepalive_if_required(self) -> None:
-        self.idle.forget(self.timeout_keep_alive_handler)
+        """There is no timer of the parent's."""
+
+    def look_whether_idle(self) -> None:
+        """Come again, or end a connection on which nothing has come for long; a request does without any timer."""
+        answers = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr] # see below
+        quiet_seconds = time.perf_counter() - max(self._received_at, self._answered_at)
+        if self._receiving or answers or quiet_seconds < self.keep_alive_seconds:
+            self.idle.watch(self.look_whether_idle)
+        else:
+            self.transport.close()
 
     # What the parser calls
 
@@ -135,15 +149,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_headers = False
         self._head_bytes = 0
         self._begins_here = True
+        self._is_usual, self._begins_usual = self._begins_usual, False
 
     def on_headers_complete(self) -> None:
         if self._deaf:  # more of the data that was fed already
             return
         self._has_headers = True
-        if self.parser.get_http_version() not in ("1.1", "1.0"):
+        if self._is_usual:
+            self._begin_ranking(self.route, keep_alive=self.parser.should_keep_alive())
+        elif (version := self.parser.get_http_version()) not in ("1.1", "1.0"):
             self._turn_away(malformed_http())
         elif (door := self._door()) is not None:
-            self._begin_ranking(door)
+            self._begin_ranking(door, keep_alive=version != "1.0" and self.parser.should_keep_alive())
         else:
             self._begin_page()
 
@@ -177,17 +194,14 @@ class HttpProtocol(HttpToolsProtocol):
         """What takes this request, if it asks for scores; None for what is asked of a page."""
         if self.parser.get_method() != b"POST":
             return None
-        if self.url == RANK_PATH:
-            return self.route
         path: bytes = httptools.parse_url(self.url).path
         if RANK_PATH in (path, urllib.parse.unquote_to_bytes(path)):
             return self.route
         door: Door | None = self.config.loaded_app.door(path)
         return door
 
-    def _begin_ranking(self, door: Door) -> None:
+    def _begin_ranking(self, door: Door, *, keep_alive: bool) -> None:
         before = self.cycle
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         cycle = RankCycle(self, door, self.headers, self._received_at, keep_alive=keep_alive)
         self._ranking = self.cycle = cycle
         if before is None or before.response_complete:  # type: ignore[redundant-expr] # uvicorn begins with None

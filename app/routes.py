@@ -38,6 +38,7 @@ from app.service import Service
 
 POSTED = (RankRoute.path, InvocationsRoute.path)
 KEEP_ALIVE_SECONDS = 75  # longer than the idle time of common proxies, so that they close idle connections, not we
+LOOKS_IN_KEEP_ALIVE = 4  # at each connection, so that a request need not touch a timer
 
 
 class ModelDescription(BaseModel):
@@ -134,7 +135,7 @@ class Readiness(BaseModel):
 class Application:
     """What `app.protocol` serves: rankings by `rank_route`, scores by other doors, and all else by FastAPI, as ASGI.
 
-    It ends connections, too: `receipts` are requests that are on their way in, `idle` is who is between two of them.
+    It ends connections, too: `receipts` are requests that are on their way in, `idle` who may be between two.
     """
 
     def __init__(self, service: Service) -> None:
@@ -144,7 +145,8 @@ class Application:
         self._infer = InferRoute(service)
         self._pages = _pages(service)
         self.receipts = Deadlines(service.settings.body_timeout_seconds)
-        self.idle = Deadlines(KEEP_ALIVE_SECONDS)
+        self.keep_alive_seconds = KEEP_ALIVE_SECONDS
+        self.idle = Deadlines(KEEP_ALIVE_SECONDS / LOOKS_IN_KEEP_ALIVE)
 
     def door(self, path: bytes) -> InvocationsRoute | ModelDoor | None:
         """What takes a request for scores that is posted to this path."""

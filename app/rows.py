@@ -106,8 +106,7 @@ class RowMaker:
         shared = (columns, np.array([context[column] for column in columns.tolist()], np.float64))
         own = np.empty((len(bringing), self.activities.shape[1]))
         strangers = np.zeros(len(self._activity.columns), np.int64)
-        lay(*given, bringing, shared, items, self.activities, own, strangers)
-        if strangers.any():
+        if lay(*given, bringing, shared, items, self.activities, own, strangers):
             self._activity.count(strangers, unseen)
         return own
 

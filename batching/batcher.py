@@ -289,9 +289,8 @@ class Batcher(Generic[P, R]):
         the scorer could do its first half: it starts once rows alone take longer than what is scored on the loop, and
         no less than the fixed part of a batch, which so is at most half of it.
         """
-        cost = state.model.now
-        rows_seconds = cost.row_seconds * state.line.rows
-        return rows_seconds >= cost.fixed_seconds and cost.fixed_seconds + rows_seconds >= self._loop_seconds
+        seconds = state.model.seconds(state.line.rows)
+        return seconds >= self._loop_seconds and seconds >= 2 * state.model.seconds(0)
 
     def _wake(self) -> None:
         """Look for work when the loop has gone through what is ready now: what arrives together is scored together."""

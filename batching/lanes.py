@@ -78,7 +78,7 @@ class LaneState:
     def size(self, limits: Limits, handover_seconds: float) -> None:
         """Make batches as large as pays at the present scale of the cost."""
         self.sized_at_scale = self.model.scale
-        self.line.limit_rows = limits.batch_rows(self.model.now, handover_seconds)
+        self.line.resize(limits.batch_rows(self.model.now, handover_seconds))
 
     @property
     def is_sized(self) -> bool:

@@ -91,21 +91,17 @@ class WaitingLine:
     turn_rows: those of them that go before a newcomer, since large requests take turns with their neighbours.
     """
 
-    __slots__ = ("_classes", "_limit_rows", "rows", "turn_rows")
+    __slots__ = ("_classes", "limit_rows", "rows", "turn_rows")
 
     def __init__(self) -> None:
         self._classes: tuple[OrderedDict[Ticket, None], ...] = tuple(OrderedDict() for _ in Priority)
-        self._limit_rows = 1
+        self.limit_rows = 1
         self.rows = 0
         self.turn_rows = 0
 
-    @property
-    def limit_rows(self) -> int:
-        return self._limit_rows
-
-    @limit_rows.setter
-    def limit_rows(self, rows: int) -> None:
-        self._limit_rows = rows
+    def resize(self, limit_rows: int) -> None:
+        """Make batches of that many rows from now on."""
+        self.limit_rows = limit_rows
         self.turn_rows = sum(map(self._turn, self))
 
     def __len__(self) -> int:
@@ -162,7 +158,7 @@ class WaitingLine:
         self.turn_rows += sign * self._turn(ticket)
 
     def _turn(self, ticket: Ticket) -> int:
-        return min(ticket.rows_left, self._limit_rows)
+        return min(ticket.rows_left, self.limit_rows)
 
 
 @dataclass(slots=True)

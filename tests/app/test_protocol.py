@@ -10,7 +10,7 @@ import pytest
 from served import listening
 from structlog.testing import capture_logs
 
-from app.protocol import MAX_HEAD_BYTES, HttpProtocol
+from app.protocol import MAX_HEAD_BYTES, RANK_LINE, HttpProtocol
 from app.service import Service
 
 BODY = json.dumps({"candidates": ["A1", "A2", "A3"]}).encode()
@@ -84,6 +84,13 @@ async def test_a_page_between_two_rankings_keeps_its_place(caller: Wire) -> None
     caller.send(request() + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + request())
     bodies = [json.loads((await caller.answer())[2]) for _ in range(3)]
     assert ["ranking" in body for body in bodies] == [True, False, True]
+
+
+async def test_a_body_that_reads_like_the_next_ranking_is_none(caller: Wire) -> None:
+    caller.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(RANK_LINE))
+    await asyncio.sleep(0)
+    caller.send(RANK_LINE + PAGE + request())
+    assert [(await caller.answer())[0] for _ in range(3)] == [400, 200, 200]
 
 
 async def test_a_thousand_pipelined_refusals_need_no_deep_stack(caller: Wire) -> None:
@@ -165,6 +172,53 @@ async def test_a_caller_that_stays_after_the_last_word_is_left(
         caller.send(asked)
         assert (await caller.answer())[0] in (400, 413)
         await lost.wait()
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[None]:
+    """Gets something at each look whether a connection is idle, which there is every 10 ms."""
+    looks: asyncio.Queue[None] = asyncio.Queue()
+    look = HttpProtocol.look_whether_idle
+
+    def told(protocol: HttpProtocol) -> None:
+        look(protocol)
+        looks.put_nowait(None)
+
+    monkeypatch.setattr(HttpProtocol, "look_whether_idle", told)
+    monkeypatch.setattr("app.routes.LOOKS_IN_KEEP_ALIVE", 7_500)
+    return looks
+
+
+@pytest.mark.usefixtures("looks")
+@pytest.mark.parametrize(
+    "asked", [b"", b"\r\n", request(), PAGE], ids=["nothing", "a line feed", "a ranking", "a page"]
+)
+async def test_who_sends_nothing_more_is_left(asked: bytes, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.routes.KEEP_ALIVE_SECONDS", 0.1)
+    async with wire(service) as caller:
+        caller.send(asked)
+        answered = await caller.rest()
+    assert answered.startswith(b"HTTP/1.1 200") == (asked.strip() != b"")
+
+
+async def test_who_was_heard_of_lately_is_not_left(looks: asyncio.Queue[None], caller: Wire) -> None:
+    for _ in range(3):
+        await asyncio.wait_for(looks.get(), 20)
+    caller.send(request())
+    assert (await caller.answer())[0] == 200
+
+
+async def test_who_is_in_the_middle_of_a_request_is_not_left(
+    looks: asyncio.Queue[None], service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.routes.KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr("app.routes.LOOKS_IN_KEEP_ALIVE", 20)
+    async with wire(service) as caller, asyncio.timeout(20):
+        caller.send(request()[:-5])
+        for _ in range(30):
+            await looks.get()
+        caller.send(request()[-5:])
+        assert (await caller.answer())[0] == 200
 
 
 async def test_headers_without_an_end_are_431(caller: Wire) -> None:

@@ -238,7 +238,7 @@ def test_the_other_lane_counts_no_more_than_ones_own_share():
 @given(st.data())
 def test_a_line_counts_exactly_whatever_joins_leaves_and_is_taken(data):
     line = WaitingLine()
-    line.limit_rows = 16
+    line.resize(16)
     inside = []
     for _ in range(data.draw(st.integers(0, 30))):
         act = data.draw(st.sampled_from(["join", "leave", "take", "limit"]))
@@ -249,7 +249,7 @@ def test_a_line_counts_exactly_whatever_joins_leaves_and_is_taken(data):
             line.join(ticket)
             inside.append(ticket)
         elif act == "limit":
-            line.limit_rows = data.draw(st.integers(1, 40))
+            line.resize(data.draw(st.integers(1, 40)))
         elif inside:
             ticket = data.draw(st.sampled_from(inside))
             if act == "leave":
