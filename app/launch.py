@@ -20,6 +20,7 @@ import structlog
 
 from app.experiment import Variant
 from app.logs import configure_logs
+from app.memory import keep_large_apart
 from app.models import fetch_models, load_models, warm_up
 from app.processing import ProcessingError
 from app.schemas import ShapeError
@@ -37,12 +38,14 @@ WORKER_FOLDER = "WORKER_FOLDER"
 
 def make_application(settings: Settings) -> tuple[Any, str]:
     """The application of a process that serves alone, and a body that works, for people to copy. Raises `Unusable`."""
+    keep_large_apart()
     service = _make_service(settings, _fetch(settings))
     return _application(service), json.dumps(service.example())
 
 
 def worker_application() -> Any:
     """The application of one worker process."""
+    keep_large_apart()
     threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
     settings = read_settings()
     configure_logs(settings.log_level)

@@ -260,7 +260,7 @@ def read_file(folder: Path, name: str) -> bytes:
                 raise BundleError(f"{path} is no regular file")
             if facts.st_size > MAX_FILE_BYTES:
                 raise BundleError(f"{path} has {facts.st_size} bytes and {MAX_FILE_BYTES} are allowed")
-            return file.read(MAX_FILE_BYTES + 1)
+            return file.read(facts.st_size + 1)  # what was added since does not match its sha256
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
 
