@@ -14,6 +14,12 @@ from app.shadow import BUSY_SHARE, MOST_WAITING_ROWS, TURN_ROWS, Shadow
 IDS = [f"A{n}" for n in range(40)]
 
 
+@pytest.fixture
+def hardly_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the time is for turns: on a busy machine one takes long, and the rest after it five hundred times so."""
+    monkeypatch.setattr("app.shadow.BUSY_SHARE", 0.5)
+
+
 def shadow_of(service: Service) -> Shadow:
     return Shadow(service.batcher, service.metrics.traffic, share=1, timeout_seconds=30)
 
@@ -41,6 +47,7 @@ async def until_all_are_told(service: Service, count: int) -> None:
             await asyncio.sleep(0)
 
 
+@pytest.mark.usefixtures("hardly_rests")
 async def test_every_ranking_is_compared_turn_after_turn(service: Service) -> None:
     several_turns = MOST_WAITING_ROWS // len(IDS)
     assert MOST_WAITING_ROWS > TURN_ROWS
@@ -51,6 +58,7 @@ async def test_every_ranking_is_compared_turn_after_turn(service: Service) -> No
     assert samples(service, "frontrow_shadow_pairs_turned_sum")[()] == 0
 
 
+@pytest.mark.usefixtures("hardly_rests")
 async def test_so_many_wait_and_no_more(service: Service) -> None:
     most = ceil(MOST_WAITING_ROWS / len(IDS))
     await follow(shadow_of(service), service, most + 3)
@@ -75,6 +83,7 @@ async def test_after_a_turn_it_rests_in_proportion_to_what_the_turn_took(
     shadow.stop()
 
 
+@pytest.mark.usefixtures("hardly_rests")
 async def test_what_the_batcher_refuses_is_counted_and_the_next_turn_comes(service: Service) -> None:
     shadow = shadow_of(service)
     await service.batcher.drain()
