@@ -28,7 +28,7 @@ from app.errors import PROBLEM_JSON, Fault, Problem, body_too_large, defect, inv
 from app.inference_pages import PREFIX, NoSuchModel, NotReady, inference_problem, no_such_model, not_ready
 from app.inference_pages import router as inference_router
 from app.interleaving import InterleavingRoute
-from app.interpreter import settle
+from app.interpreter import Tidying, settle
 from app.invocations import InvocationsRoute
 from app.open_inference import InferRoute, ModelDoor
 from app.openapi import describe_events, describe_rank
@@ -277,9 +277,11 @@ def _pages(service: Service) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
         settle()
+        tidying = Tidying()
         try:
             yield
         finally:
+            tidying.end()
             await service.stop()
 
     pages = FastAPIOffline(
