@@ -35,7 +35,7 @@ class Columns(Sequence[Any]):
         self.bringing = bringing
         self.values = values
         self.texts = texts or {}
-        self._count = len(ids)
+        self._count = len(ids)  # of ids in lines it is a call more, and a request asks several times
 
     def __len__(self) -> int:
         return self._count

@@ -109,7 +109,7 @@ def put_double(out, used, value):  # type: ignore[no-untyped-def]
         out[used] = _MINUS
         used += _1
     digits, power = shortest(bits)
-    while power < 0 and digits % _10 == _0 and digits:  # of an integer they are all written
+    while digits and digits % _10 == _0:
         digits //= _10
         power += 1
     count = count_digits(digits)
@@ -129,9 +129,6 @@ def put_double(out, used, value):  # type: ignore[no-untyped-def]
 
 @njit(**BARE)
 def _put_with_exponent(out, used, digits, count, exponent):  # type: ignore[no-untyped-def]
-    while digits % _10 == _0:
-        digits //= _10
-        count -= _1
     used = put_digits(out, used, digits // _TENS[count - _1], _1)
     if count > _1:
         out[used] = _POINT

@@ -6,7 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
-LARGE_BYTES: Final = 524_288  # more than a batch of requests needs at once, and less than what a model is made of
+LARGE_BYTES: Final = 524_288  # most batches need less at once, and the parts of a model are larger
 _M_MMAP_THRESHOLD: Final = -3  # of glibc's malloc.h
 
 

@@ -30,11 +30,11 @@ def _lay(values, terms, places, context, items, known, rows, unseen):  # type: i
 
     Row k is that of the candidate at `places[k]`, whose item was a row of `known` and becomes `~k`. What it brings is
     in row k of `values`, where NaN is nothing. `context` are columns, and the values that all rows have there. `unseen`
-    counts, for each value of the terms, the texts that are no category of the model. Returns how many there are.
+    counts, for each value of the terms, the texts that are no category of the model; their sum is returned.
     """
     positions, columns, starts, codes = terms
     context_columns, context_values = context
-    last, strangers = uint64(codes.size - 1), 0
+    last = uint64(codes.size - 1)
     for row in range(uint64(rows.shape[0])):
         place = uint64(places[row])
         item = uint64(items[place])
@@ -48,10 +48,9 @@ def _lay(values, terms, places, context, items, known, rows, unseen):  # type: i
             if starts[term] >= 0 and not np.isnan(value):
                 value = codes[min(uint64(starts[term]) + uint64(value), last)]
                 unseen[term] += np.isnan(value)
-                strangers += np.isnan(value)
             if not np.isnan(value):
                 rows[row, uint64(columns[term])] = value
-    return strangers
+    return unseen.sum()
 
 
 lay: Any = compiled(_lay)

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 _0, _1, _2, _4, _7, _8, _10 = (np.uint64(number) for number in (0, 1, 2, 4, 7, 8, 10))
-_DIGIT, _BEGIN, _END = (np.uint8(byte) for byte in b"0[]")
+_BEGIN, _END = (np.uint8(byte) for byte in b"[]")
 _LINE_FEEDS: Final = as_word(b"\n" * 8)
 _ID: Final = as_word(b'{"id":"')
 _SCORE: Final = (as_word(b'","score'), as_word(b'":'))
