@@ -10,12 +10,20 @@ from typing import Final
 import numpy as np
 from numba import int64, njit, uint64
 
-from app.words import BARE, INLINE, as_bits, as_word, high_product, put_word
+from app.words import BARE, INLINE, as_bits, as_word, high_product, put_word, zeros_above
 
 LONGEST: Final = 24  # bytes: -1.2345678901234567e-123
 
-_0, _1, _2, _4, _10, _40 = (np.uint64(number) for number in (0, 1, 2, 4, 10, 40))
-_DIGIT, _POINT, _MINUS, _E = (np.uint8(byte) for byte in b"0.-e")
+_0, _1, _2, _4, _8, _10, _12, _16, _20, _32, _40, _64, _100 = (
+    np.uint64(number) for number in (0, 1, 2, 4, 8, 10, 12, 16, 20, 32, 40, 64, 100)
+)
+_POINT, _MINUS, _E = (np.uint8(byte) for byte in b".-e")
+_ZEROS: Final = as_word(b"0" * 8)
+# Dividing by these is multiplying and shifting, while a product fits its part of the word; what is kept of each part.
+_MYRIAD, _BY_HUNDRED, _BY_TEN = (np.uint64(number) for number in (10_000, 10_486, 103))
+_TWOS, _ONES = (np.uint64(int(bits, 16)) for bits in ("0000007F" * 2, "000F" * 4))
+_EIGHT_TENS: Final = np.uint64(10**8)
+_LOG_OF_TWO: Final = np.uint64(1_233)  # times 4096
 _NULL = as_word(b"null")
 _52, _63, _EXPONENT = np.uint64(52), np.uint64(63), np.uint64(0x7FF)
 _FRACTION, _HIDDEN = np.uint64((1 << 52) - 1), np.uint64(1 << 52)
@@ -80,24 +88,50 @@ def shortest(bits):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE)
 def count_digits(number):  # type: ignore[no-untyped-def]
-    count = _1
-    while count < uint64(_TENS.size) and number >= _TENS[count]:
-        count += _1
-    return count
+    """Of a number below 10**19; 0 has one."""
+    bits = _64 - zeros_above(number | _1)
+    count = bits * _LOG_OF_TWO >> _12  # or one more
+    return max(count + uint64(number >= _TENS[count]), _1)
+
+
+@njit(**INLINE)
+def _eight_digits(number):  # type: ignore[no-untyped-def]
+    """The last eight digits of a number, as text: split into fours, twos and ones side by side in a word.
+
+    Khuong, "How to print integers really fast (with open source AppNexus code!)", 2017.
+    """
+    number %= _EIGHT_TENS
+    fours = number // _MYRIAD | number % _MYRIAD << _32
+    hundreds = fours * _BY_HUNDRED >> _20 & _TWOS
+    twos = hundreds | fours - _100 * hundreds << _16
+    tens = twos * _BY_TEN >> _10 & _ONES
+    return (tens | twos - _10 * tens << _8) + _ZEROS
+
+
+@njit(**INLINE)
+def _put_few_digits(out, used, number, count):  # type: ignore[no-untyped-def]
+    put_word(out, used, _eight_digits(number) >> _64 - _8 * count)
+    return used + count
 
 
 @njit(**INLINE)
 def put_digits(out, used, number, count):  # type: ignore[no-untyped-def]
-    """Write the last so many decimal digits of a number, zeros in front included; where they end."""
-    for place in range(count):
-        out[used + count - _1 - place] = _DIGIT + np.uint8(number % _10)
-        number //= _10
-    return used + count
+    """Write the last so many decimal digits of a number, 1 to 20, zeros in front included; where they end.
+
+    There is room for `PADDING` bytes more.
+    """
+    if count > _16:
+        used = _put_few_digits(out, used, number // _EIGHT_TENS // _EIGHT_TENS, count - _16)
+        count = _16
+    if count > _8:
+        used = _put_few_digits(out, used, number // _EIGHT_TENS, count - _8)
+        count = _8
+    return _put_few_digits(out, used, number, count)
 
 
 @njit(**BARE)
 def put_double(out, used, value):  # type: ignore[no-untyped-def]
-    """Write a double as msgspec does, and return where it ends; `out` has room for `LONGEST` bytes.
+    """Write a double as msgspec does, and return where it ends; `out` has room for `LONGEST` and `PADDING` bytes.
 
     What is not finite is null.
     """

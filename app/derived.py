@@ -5,6 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from app.columns import ids_of
@@ -83,7 +84,7 @@ class DerivedColumns:
             own = own.copy()
             own[:, self._context_columns] = of_visitor
             own[:, self._pair_columns] = pairs[rows.items < 0]
-        return rows._replace(context=context, own=own, pairs=pairs)
+        return replace(rows, context=context, own=own, pairs=pairs)
 
 
 def unknown_derived(features: Sequence[Feature]) -> list[str]:

@@ -2,7 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 # What a visitor gets: a model's ranking, or both models' in one.
 Variant = Literal["control", "treatment", "interleaved"]
@@ -11,7 +13,7 @@ Reason = Literal["hash", "forced", "fallback"]
 BUCKETS = 10_000
 
 
-class Assignment(NamedTuple):
+class Assignment(Struct, frozen=True, gc=False):
     variant: Variant
     reason: Reason
 

@@ -80,6 +80,16 @@ def line_at(text, place):  # type: ignore[no-untyped-def]
 
 
 @njit(**INLINE)
+def end_of_line(text, place):  # type: ignore[no-untyped-def]
+    """Where the line behind the one at `place` begins."""
+    before = bytes_before(word_at(text, place), _LINE_FEEDS)
+    while before == _8:
+        place += _8
+        before = bytes_before(word_at(text, place), _LINE_FEEDS)
+    return place + before + _1
+
+
+@njit(**INLINE)
 def is_line(text, place, end, other, start):  # type: ignore[no-untyped-def]
     """Whether the line of `text` from `place` to `end` is the one of `other` at `start`."""
     while place < end:
@@ -94,10 +104,14 @@ def is_line(text, place, end, other, start):  # type: ignore[no-untyped-def]
 def are_distinct(text, lines, seen, turn):  # type: ignore[no-untyped-def]
     """Whether no line of the first so many stands twice.
 
-    `seen` (slots, 2) is scratch, of more slots than lines, a power of two. What was written there in another `turn`
-    does not count: the turn, and a part of a line's hash with where it starts.
+    `seen` (slots, 2) is scratch, of more than twice as many slots as lines, a power of two; few lines use few of them,
+    which so stay in the nearest cache. What was written there in another `turn` does not count: the turn, and a part of
+    a line's hash with where it starts.
     """
-    last, place = uint64(seen.shape[0]) - _1, _0
+    slots, place = _1, _0
+    while slots <= lines:
+        slots <<= _1
+    last = (slots << _1) - _1
     for _ in range(lines):
         after, mixed = line_at(text, place)
         slot = mixed & last

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from app.experiment import VARIANTS, Variant
 from app.onlooker import Ranked
@@ -161,4 +162,4 @@ def _merged(control: Ranking, treatment: Ranking, seed: str) -> tuple[Interleave
         RankedActivity(activity, scores[team][activity], place)
         for place, (activity, team) in enumerate(zip(*draft, strict=True), 1)
     ]
-    return draft, slower._replace(activities=activities, usable=control.usable and treatment.usable)
+    return draft, replace(slower, activities=activities, usable=control.usable and treatment.usable)

@@ -12,12 +12,10 @@ succeeds there.
 # Kernels are called by position: numba has no keyword-only arguments.
 # ruff: noqa: PLR0917
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from llvmlite import ir
-from numba import float64, int64, njit, types, uint64
-from numba.extending import intrinsic
+from numba import float64, int64, njit, uint64
 
 from app.id_lines import are_distinct
 from app.words import (
@@ -34,6 +32,7 @@ from app.words import (
     mixed_with,
     put_word,
     word_at,
+    zeros_above,
     zeros_below,
 )
 from scoring.kernel_cache import compiled
@@ -86,16 +85,6 @@ _FRACTION, _FULL = np.uint64((1 << 52) - 1), np.uint64(1 << 53)
 
 
 # ---- words ----
-
-
-@intrinsic
-def zeros_above(_typing_context, word):  # type: ignore[no-untyped-def]
-    """How many bits are above the highest that is set; 64 when none is (LLVM's ctlz)."""
-
-    def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.uint64(types.uint64), generate
 
 
 @njit(**INLINE)

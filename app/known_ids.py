@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numba import uint64
+from numba import njit, uint64
 from numpy.typing import NDArray
 
-from app.id_lines import end_of_lines, is_line, line_at, lines_of
+from app.id_lines import end_of_line, end_of_lines, is_line, line_at, lines_of
+from app.words import INLINE
 from scoring.kernel_cache import compiled
+from scoring.kernels import fetch_ahead
 
 Places = NDArray[np.int64]
 
@@ -60,19 +62,39 @@ def _fill_slots(text, lines, slots):  # type: ignore[no-untyped-def]
     return place == size
 
 
+@njit(**INLINE)
+def _slot_of(mixed, slot, slots):  # type: ignore[no-untyped-def]
+    """The next slot from that one on which has this hash, or nothing."""
+    last = uint64(slots.shape[0]) - _1
+    while slots[slot, 0] != mixed and slots[slot, 1] != _NOBODY:
+        slot = slot + _1 & last
+    return slot
+
+
 def _find_lines(text, known, slots, stranger, found):  # type: ignore[no-untyped-def]
-    """Write each line's place among the `known` ones to `found`, or `stranger`. Returns how many; -1 for more lines."""
+    """Write each line's place among the `known` ones to `found`, or `stranger`. Returns how many; -1 for more lines.
+
+    What is looked at next is fetched for all lines first: a busy cache holds none of it, and so all come at once.
+    """
     last, place, strangers = uint64(slots.shape[0]) - _1, _0, 0
     for line in range(uint64(found.size)):
-        after, mixed = line_at(text, place)
-        slot = mixed & last
-        found[line] = stranger
-        while slots[slot, 1] != _NOBODY:
-            if slots[slot, 0] == mixed and is_line(text, place, after, known, slots[slot, 1] & _START):
-                found[line] = slots[slot, 1] >> _32
-                break
-            slot = slot + _1 & last
-        strangers += found[line] == stranger
+        place, mixed = line_at(text, place)
+        found[line] = mixed
+        fetch_ahead(slots, (mixed & last) << _1)
+    for line in range(uint64(found.size)):
+        mixed = uint64(found[line])
+        slot = _slot_of(mixed, mixed & last, slots)
+        found[line] = slot
+        if slots[slot, 1] != _NOBODY:
+            fetch_ahead(known, slots[slot, 1] & _START)
+    place = _0
+    for line in range(uint64(found.size)):
+        slot, after = uint64(found[line]), end_of_line(text, place)
+        while slots[slot, 1] != _NOBODY and not is_line(text, place, after, known, slots[slot, 1] & _START):
+            slot = _slot_of(slots[slot, 0], slot + _1 & last, slots)
+        is_stranger = slots[slot, 1] == _NOBODY
+        found[line] = stranger if is_stranger else slots[slot, 1] >> _32
+        strangers += is_stranger
         place = after
     return strangers if place == end_of_lines(text) else -1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from app.columns import Columns
@@ -108,7 +109,7 @@ class Onlooker:
         if self._lacks_recent:
             self._remember(work)
         if self._experiment.has_treatment:
-            self._exposures.saw(work.lookup.visitor, *assignment, _name(ranking.model), now)
+            self._exposures.saw(work.lookup.visitor, assignment.variant, assignment.reason, _name(ranking.model), now)
         if self._shadow is not None:
             other: Variant = "control" if assignment.variant == "treatment" else "treatment"
             self._shadow.follow(other, self._scorers[other], work, scores)
@@ -124,7 +125,7 @@ class Onlooker:
             self._remember(next(iter(ranked.values())).work)
         models = "+".join(_name(one.ranking.model) for one in ranked.values())
         visitor = next(iter(ranked.values())).work.lookup.visitor
-        self._exposures.saw(visitor, *assignment, models, now, draft=draft)
+        self._exposures.saw(visitor, assignment.variant, assignment.reason, models, now, draft=draft)
         if self._is_logged():
             for variant, one in ranked.items():
                 self._log(request_id, Assignment(variant, assignment.reason), one, now)
@@ -132,7 +133,7 @@ class Onlooker:
     def _remember(self, work: Work) -> None:
         if work.given_for is None:  # rows that a caller made say nothing to another model
             first = work.candidates[:COMPARED]
-            self.recent.append(work._replace(candidates=first, rows=work.maker.rows(work.context, first)))
+            self.recent.append(replace(work, candidates=first, rows=work.maker.rows(work.context, first)))
             self._lacks_recent = False
 
     def _is_logged(self) -> bool:

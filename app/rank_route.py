@@ -61,6 +61,7 @@ REFUSAL_LOG_SECONDS = 0.1
 
 JSON = b"application/json"
 ARROW = arrow_body.MEDIA_TYPE
+_JSON_LINE, _ARROW_LINE = (b"content-type: %b\r\n" % media for media in (JSON, ARROW))
 
 _encode = msgspec.json.Encoder().encode
 
@@ -320,8 +321,10 @@ class Exchange:
             self._degraded,
             explanations,
         )
-        media, body = (ARROW, arrow_body.encode(answer)) if wants_arrow(self.caller) else (JSON, _json(answer))
-        self._deliver(ranking, rows, b"content-type: %b\r\n" % media + passport.lines, body)
+        if self.caller.accept and wants_arrow(self.caller):
+            self._deliver(ranking, rows, _ARROW_LINE + passport.lines, arrow_body.encode(answer))
+        else:
+            self._deliver(ranking, rows, _JSON_LINE + passport.lines, _json(answer))
 
     def _deliver(self, ranking: Ranking, rows: Rows | None, head: bytes, body: bytes) -> None:
         """Send an answer, and account for it; `rows` are what was scored for it, if anything was."""

@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import accumulate, pairwise
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from app.best_first import best_first
 from app.columns import ids_of
 from app.derived import DerivedColumns, Lookup
 from app.processing import Rules
@@ -23,10 +26,8 @@ from registry import Model
 from scoring.catalog import load_catalog
 from scoring.kernels import all_finite
 
-MANY = 200  # scores; sorting them without regard to ties, and looking for ties then, takes half the time
 
-
-class Work(NamedTuple):
+class Work(Struct, frozen=True, eq=False, gc=False):
     """What waits in the batcher: the part of a request that is scored, and its rows as `maker` made them.
 
     Rows that a caller made are all that there is of their request: they stay as they are, and are for the model
@@ -57,7 +58,7 @@ class ModelReplaced(Shed):
 Prepare = Callable[[Sequence[Work]], Awaitable[Sequence[Work]]]
 
 
-class Scores(NamedTuple):
+class Scores(Struct, frozen=True, eq=False, gc=False):
     """What comes back: one score a candidate, in their order, and who gave them.
 
     `finite` says of the whole batch that no score of it is NaN or infinite.
@@ -68,7 +69,7 @@ class Scores(NamedTuple):
     finite: bool
 
 
-class Ranking(NamedTuple):
+class Ranking(Struct, frozen=True, eq=False, gc=False):
     """`activities` in their final order; `score_seconds` is the time of the batch that the request was scored in.
 
     It is not `usable` when it is empty although candidates came, or holds a score that is not finite.
@@ -132,7 +133,7 @@ class Scorer:
             return work
         if work.given_for is not None:
             raise ModelReplaced(work.given_for, len(work.candidates))
-        return work._replace(maker=self.maker, rows=self.maker.rows(work.context, work.candidates))
+        return replace(work, maker=self.maker, rows=self.maker.rows(work.context, work.candidates))
 
     @property
     def prepare(self) -> Prepare | None:
@@ -161,7 +162,7 @@ class Scorer:
         """The same with what their visitors did in the rows, once they are looked up."""
         made = [self.own(work) for work in batch]
         filled = iter(self._filled([(work.rows, work) for work in made if work.given_for is None]))
-        return [work if work.given_for is not None else work._replace(rows=next(filled)) for work in made]
+        return [work if work.given_for is not None else replace(work, rows=next(filled)) for work in made]
 
     def _filled(self, batch: Sequence[tuple[Rows, Work]]) -> list[Rows]:
         assert self.derived is not None  # else there is nothing to fill in
@@ -170,9 +171,9 @@ class Scorer:
         return self.derived.fill([(rows, work.candidates, work.lookup.found) for rows, work in batch])  # type: ignore[misc] # looked up just now, or with the piece before
 
     def score(self, batch: Sequence[Work]) -> Sequence[Scores]:
-        made = [self.own(work).rows for work in batch]
-        values = self.values(made)
-        offsets = [0, *accumulate(len(rows.items) for rows in made)]
+        made = [work.rows if work.maker is self.maker else self.own(work).rows for work in batch]
+        offsets = _offsets(made)
+        values = self._values(made, offsets)
         if (watch := self.watch) is not None:
             watch.scored(made, offsets, values)
         finite = all_finite(values)
@@ -180,9 +181,12 @@ class Scorer:
 
     def values(self, made: Sequence[Rows]) -> NDArray[np.float64]:
         """The scores of these rows, one after the other. Nobody watches."""
-        offsets = np.array([0, *accumulate(len(rows.items) for rows in made)])
+        return self._values(made, _offsets(made))
+
+    def _values(self, made: Sequence[Rows], offsets: Sequence[int]) -> NDArray[np.float64]:
         contexts = np.array([rows.context for rows in made], np.float64)
-        return self.catalog.score(contexts, offsets, _joined_items(made), _joined_own(made), _joined_pairs(made))
+        items, own, pairs = _joined_items(made), _joined_own(made), _joined_pairs(made)
+        return self.catalog.score(contexts, np.array(offsets), items, own, pairs)
 
     def whole(self, work: Work, places: Sequence[int]) -> NDArray[np.float64]:
         """Whole rows, as the model saw them, of these candidates of scored work: (len(places), features)."""
@@ -206,7 +210,7 @@ class Scorer:
 
     @staticmethod
     def split(work: Work, start: int, stop: int) -> Work:
-        return work._replace(candidates=work.candidates[start:stop], rows=work.rows.part(start, stop))
+        return replace(work, candidates=work.candidates[start:stop], rows=work.rows.part(start, stop))
 
     @staticmethod
     def join(pieces: Sequence[Scores]) -> Scores:
@@ -214,14 +218,8 @@ class Scorer:
         return Scores(pieces[0].scorer, values, all(piece.finite for piece in pieces))
 
 
-def best_first(scores: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Places from the highest score to the lowest, NaN last; ties keep their order."""
-    if len(scores) > MANY:
-        order = (-scores).argsort()
-        ordered = scores[order]
-        if (ordered[:-1] > ordered[1:]).all():
-            return order
-    return (-scores).argsort(kind="stable")
+def _offsets(made: Sequence[Rows]) -> list[int]:
+    return [0, *accumulate([len(rows.items) for rows in made])]
 
 
 def _joined_items(made: Sequence[Rows]) -> NDArray[np.int64]:
@@ -285,11 +283,12 @@ class Ranker:
 
     def ranking(self, request: RankRequest, candidates: Sequence[Any], scored: Scored[Scores]) -> Ranking:
         """The order of the candidates by what became of their ticket."""
-        scorer, values, finite = scored.result
+        scores = scored.result
+        values = scores.values
         order = self._order(request, candidates, values)
-        known = finite and not self._rules.arranges  # rules may give scores of their own
+        known = scores.finite and not self._rules.arranges  # rules may give scores of their own
         usable = len(order) > 0 and (known or all(isfinite(one.score) for one in order))
-        return Ranking(scorer.model, order, scored.queue_seconds, scored.score_seconds, len(values), usable)
+        return Ranking(scores.scorer.model, order, scored.queue_seconds, scored.score_seconds, len(values), usable)
 
     def _order(
         self, request: RankRequest, candidates: Sequence[Any], scores: NDArray[np.float64]
@@ -298,4 +297,5 @@ class Ranker:
         if self._rules.arranges:
             arranged = self._rules.arrange(request, candidates, order.tolist(), scores.tolist())[: request.top_k]
             return [RankedActivity(activity, score, place) for place, (activity, score) in enumerate(arranged, 1)]
-        return Standings(ids_of(candidates), order[: request.top_k], scores)
+        first = order if request.top_k is None else order[: request.top_k]
+        return Standings(ids_of(candidates), first, scores)

@@ -12,12 +12,13 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from app.errors import Problem, too_many_rows, unsupported_media
 from app.experiment import Assignment
 from app.given_rows import Floats, GivenRows
 from app.rank_route import Exchange, Header, RankRoute, Reply, lines
-from app.ranking import ModelReplaced, Ranking
+from app.ranking import ModelReplaced, Ranking, Scores
 from app.rows import Rows
 from app.schemas import RankRequest
 from app.service import Service
@@ -139,7 +140,7 @@ class ScoreExchange(Exchange):
         if ranker.scorer.model is not self._model:
             raise ModelReplaced(self._model, len(matrix))
         work = ranker.scorer.given(matrix)
-        self._rows = work.rows._replace(unseen=unseen)
+        self._rows = replace(work.rows, unseen=unseen)
         self._rows_seconds = self._route.clock() - self._decoded_at
         self._ticket = ticket = ranker.enter(work, due_at=self._due_at, priority=self.caller.priority)
         ticket.future.add_done_callback(self._scored)
@@ -150,10 +151,11 @@ class ScoreExchange(Exchange):
         assert self._ticket is not None  # it is what is done
         try:
             scored = self._route.service.batcher.learn(self._ticket)
-            scorer, values, finite = scored.result
-            usable = finite or bool(np.isfinite(values).all())
+            scores: Scores = scored.result
+            values = scores.values
+            usable = scores.finite or bool(np.isfinite(values).all())
             times = scored.queue_seconds, scored.score_seconds
-            self._answer_with(Ranking(scorer.model, [], *times, len(values), usable), values)
+            self._answer_with(Ranking(scores.scorer.model, [], *times, len(values), usable), values)
         except Exception as error:  # noqa: BLE001 whatever happens has an answer
             self.refuse(error)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
+from msgspec import Struct
 
 from app.beside import beside
 from app.catalog_watch import CatalogWatch
@@ -43,7 +44,7 @@ log = structlog.get_logger("frontrow")
 WAIT_SHARE = 0.35
 
 
-class Passport(NamedTuple):
+class Passport(Struct, frozen=True, gc=False):
     """Whose answer it is: as the body says it, and as header lines."""
 
     model: ModelVersion

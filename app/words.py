@@ -68,6 +68,16 @@ def zeros_below(_typing_context, word):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def zeros_above(_typing_context, word):  # type: ignore[no-untyped-def]
+    """How many bits are above the highest that is set; 64 when none is (LLVM's ctlz)."""
+
+    def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
 def high_product(_typing_context, a, b):  # type: ignore[no-untyped-def]
     """The upper 64 of the 128 bits of a product."""
 

@@ -477,7 +477,8 @@ class Batcher(Generic[P, R]):
 
     def _settle(self, state: LaneState, ticket: Ticket, answer: Scored[R] | BatchingError) -> None:
         """The one place that answers: whoever left, or has an answer, gets none, and nobody's rows stay behind."""
-        state.line.leave(ticket)
+        if ticket.rows_left:
+            state.line.leave(ticket)
         if not ticket.gone:
             ticket.answer = answer
             ticket.future.set_result(None)
@@ -485,7 +486,8 @@ class Batcher(Generic[P, R]):
     def _end(self, state: LaneState, outcome: Outcome) -> None:
         """Count how a request ended, at the moment when its caller learns it."""
         state.tally.outcomes[outcome] += 1
-        self._close_if_done()
+        if not self._accepting:
+            self._close_if_done()
 
     def _close_if_done(self) -> None:
         if self._accepting or self._closed.is_set() or not self._idle():

@@ -201,7 +201,7 @@ class Lanes:
 
     def look(self, state: LaneState, now: float) -> None:
         """Bring a lane's overload flag up to date."""
-        if state.flag.is_due(now):
+        if now >= state.flag.due_at:
             state.flag.look(
                 now,
                 threshold_seconds=policy.overload_threshold_seconds(self.full_batch_seconds),

@@ -129,13 +129,13 @@ class OverloadFlag:
     On when even the least wait of a head of line was long; stays on while its budgets still refuse.
     """
 
-    __slots__ = ("_ends_at", "_least_wait", "_refused", "on")
+    __slots__ = ("_least_wait", "_refused", "due_at", "on")
 
     INTERVAL_SECONDS = 0.025
 
     def __init__(self) -> None:
         self.on = False
-        self._ends_at = -math.inf
+        self.due_at = -math.inf
         self._least_wait = math.inf
         self._refused = False
 
@@ -145,15 +145,12 @@ class OverloadFlag:
     def saw_refusal(self) -> None:
         self._refused = True
 
-    def is_due(self, now: float) -> bool:
-        return now >= self._ends_at
-
     def look(self, now: float, *, threshold_seconds: float, head_wait_seconds: float) -> None:
         """End an interval that is over. `head_wait_seconds` is the wait of who is first in line now, or 0."""
-        silent = now >= self._ends_at + self.INTERVAL_SECONDS
+        silent = now >= self.due_at + self.INTERVAL_SECONDS
         least_wait = head_wait_seconds if silent or self._least_wait == math.inf else self._least_wait
         self.on = least_wait > threshold_seconds or (self.on and self._refused and not silent)
-        self._ends_at = now + self.INTERVAL_SECONDS
+        self.due_at = now + self.INTERVAL_SECONDS
         self._least_wait = math.inf
         self._refused = False
 

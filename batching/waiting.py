@@ -102,7 +102,7 @@ class WaitingLine:
     def resize(self, limit_rows: int) -> None:
         """Make batches of that many rows from now on."""
         self.limit_rows = limit_rows
-        self.turn_rows = sum(map(self._turn, self))
+        self.turn_rows = sum(min(ticket.rows_left, limit_rows) for ticket in self)
 
     def __len__(self) -> int:
         return sum(map(len, self._classes))
@@ -155,10 +155,7 @@ class WaitingLine:
 
     def _count(self, ticket: Ticket, sign: int) -> None:
         self.rows += sign * ticket.rows_left
-        self.turn_rows += sign * self._turn(ticket)
-
-    def _turn(self, ticket: Ticket) -> int:
-        return min(ticket.rows_left, self.limit_rows)
+        self.turn_rows += sign * min(ticket.rows_left, self.limit_rows)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import pytest
 from served import running
 from test_canary_metrics import samples
 
-from app.experiment import Experiment
+from app.experiment import Assignment, Experiment
 from app.interleaving import InterleavingRoute
 from app.rank_route import RankRoute
 from app.routes import Application
@@ -192,7 +192,7 @@ def test_the_same_visitors_are_in_the_experiment_as_in_a_split() -> None:
     split, interleaved = Experiment(**facts), Experiment(**facts, treated="interleaved")
     for number in range(500):
         before, now = split.assign(f"v{number}"), interleaved.assign(f"v{number}")
-        assert now == (before if before.variant == "control" else ("interleaved", "hash"))
+        assert now == (before if before.variant == "control" else Assignment("interleaved", "hash"))
 
 
 async def test_what_was_offered_is_what_was_answered(both: Running) -> None:

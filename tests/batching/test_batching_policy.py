@@ -90,7 +90,7 @@ THRESHOLD = 0.009
 
 
 def look(flag: OverloadFlag, now: float, head_wait_seconds: float = 0.0) -> bool:
-    if flag.is_due(now):
+    if now >= flag.due_at:
         flag.look(now, threshold_seconds=THRESHOLD, head_wait_seconds=head_wait_seconds)
     return flag.on
 
