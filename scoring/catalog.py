@@ -30,8 +30,6 @@ _PROOF_OWN: Final = 7
 
 Floats = NDArray[np.float64]
 
-_NO_PAIRS: Final = np.empty((0, 0))
-
 
 class Catalog(Protocol):
     """Activities by index, scored in a request's context. Thread-safe; releases the GIL while it scores."""
@@ -143,9 +141,9 @@ class RowCatalog:
     ) -> Floats:
         contexts, offsets, items = plain(contexts), plain(offsets), plain(items)
         _check_shapes(self._engine.features, contexts, offsets, items, own)
-        _check_items(items, self.activities, len(own))
+        any_is_known = _any_is_known(items, self.activities, len(own))
         pairs = _checked_pairs(pairs, len(items), int(self._pairs.sum()))
-        if not np.any(items >= 0):
+        if not any_is_known:
             return self._engine.score(own[~items])
         rows = _in_context(self._rows[np.maximum(items, 0)], contexts, offsets, self._context)
         rows[:, self._pairs] = pairs
@@ -192,9 +190,8 @@ class MaskCatalog:
         self._tables, self._table_offsets = self._joined_tables(of_contexts, dtype)
         columns = np.flatnonzero(pairs)
         self._pairs = len(columns)
-        self._pair_columns = np.searchsorted(columns, [line.splits.feature for line in of_pairs]).astype(np.int64)
-        self._pair_lines = _lines_of(engine, columns)
-        self._pair_tables, self._pair_offsets = self._joined_tables(of_pairs, dtype)
+        pair_columns = np.searchsorted(columns, [line.splits.feature for line in of_pairs]).astype(np.int64)
+        self._of_pairs = (pair_columns, _lines_of(engine, columns), *self._joined_tables(of_pairs, dtype))
         self._item_masks = held_in_common(
             shared,
             lambda: self._masks(rows, of_activities, dtype),
@@ -208,7 +205,7 @@ class MaskCatalog:
 
     @property
     def bytes_used(self) -> int:
-        return self._item_masks.nbytes + self._tables.nbytes + self._pair_tables.nbytes + self._values.nbytes
+        return self._item_masks.nbytes + self._tables.nbytes + self._of_pairs[2].nbytes + self._values.nbytes
 
     def score(
         self,
@@ -220,20 +217,19 @@ class MaskCatalog:
     ) -> Floats:
         contexts, offsets, items = plain(contexts), plain(offsets), plain(items)
         _check_shapes(self._engine.features, contexts, offsets, items, own)
-        _check_items(items, self.activities, len(own))
-        pairs = _checked_pairs(pairs, len(items), self._pairs) if self._pairs else _NO_PAIRS
-        scores = np.empty(len(items))
-        if kernels.any_is_known(items):
-            masks = np.empty((5, self._engine.trees), self._item_masks.dtype)  # of the context, and of four candidates
+        any_is_known = _any_is_known(items, self.activities, len(own))
+        if self._pairs:
+            pairs = _checked_pairs(pairs, len(items), self._pairs)
+        of_pairs = (pairs, *self._of_pairs) if self._of_pairs[0].size else None
+        scores = np.empty(len(items) + kernels.ABREAST)
+        if any_is_known:
             kernels.score_requests(
                 contexts, offsets, items, self._features, self._engine.lines, self._tables, self._table_offsets,
-                pairs, self._pair_columns, self._pair_lines, self._pair_tables, self._pair_offsets,
-                self._item_masks, self._values, self._width, self._engine.tables.divisor,
-                self._scratch(), masks[0], masks[1:], scores,
+                of_pairs, self._item_masks, self._values, self._width, self._engine.tables.divisor, scores,
             )  # fmt: skip
         if len(own):
             kernels.put_own(items, self._engine.score(own), scores)
-        return scores
+        return scores[: len(items)]
 
     def _scratch(self) -> NDArray[np.uint64]:
         return np.empty(self._engine.features * kernels.LANES, np.uint64)
@@ -316,6 +312,9 @@ def _checked_pairs(pairs: Floats | None, items: int, columns: int) -> Floats:
     return plain(pairs)
 
 
-def _check_items(items: NDArray[np.int64], activities: int, own: int) -> None:
-    if not kernels.items_are_within(items, activities, own):
+def _any_is_known(items: NDArray[np.int64], activities: int, own: int) -> bool:
+    """Whether any item is an activity, and no own row. Raises `RowsError` for one that is neither."""
+    lowest, highest = kernels.extremes(items)
+    if lowest < -own or highest >= activities:
         raise RowsError(f"items from {items.min()} to {items.max()}; allowed is {-own} to {activities - 1}")
+    return bool(highest >= 0)

@@ -20,6 +20,9 @@ from scoring.kernel_cache import compiled
 LANES: Final = 8  # rows walked side by side, so that their loads overlap
 TILE: Final = 4  # blocks of rows that walk a tree one after the other, while its nodes are in the nearest cache
 BLOCK: Final = 16  # boundaries counted at once
+ABREAST: Final = 5  # items whose sums do not wait for each other
+ITEMS: Final = 12 * ABREAST  # a block's items, which pass some trees one after the other
+TREES: Final = 16  # these trees: their values are in the nearest cache meanwhile
 ZERO_THRESHOLD: Final = float(np.float32(1e-35))
 
 
@@ -42,16 +45,19 @@ def lowest_bit(_typing_context, word):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def fetch_ahead(_typing_context, array, place):  # type: ignore[no-untyped-def]
-    """Have the cache line of a flat place of an array fetched (LLVM's prefetch); nothing is read, or waited for."""
+    """Have the cache line of a flat place of an array fetched (LLVM's prefetch); nothing is read, or waited for.
+
+    Into the second cache: lines on their way into the nearest one are few at a time, and memory is far.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         takes = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], takes)
-        for_reading, for_all_caches, of_data = (ir.Constant(number, kind) for kind in (0, 3, 1))
+        for_reading, for_second_cache, of_data = (ir.Constant(number, kind) for kind in (0, 2, 1))
         line = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        builder.call(prefetch, [line, for_reading, for_all_caches, of_data])
+        builder.call(prefetch, [line, for_reading, for_second_cache, of_data])
         return context.get_dummy_value()
 
     return types.void(array, types.uint64), generate
@@ -288,92 +294,115 @@ def narrow(masks, table, classes, feature):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, forceinline=True)
-def item_at(items, place, last_item):  # type: ignore[no-untyped-def]
-    """The item at that place, or at the last one before; some item for a negative one."""
-    return uint64(min(max(items[min(place, items.size - 1)], 0), last_item))
+def fetch_items(item_masks, places, trees):  # type: ignore[no-untyped-def]
+    """Fetch the first trees' masks of the items at these flat places; a line of a cache holds eight of 64 bits."""
+    for place in places:
+        for tree in range(uint64(0), uint64(trees), uint64(8)):
+            fetch_ahead(item_masks, place + tree)
 
 
 @njit(nogil=True, forceinline=True)
-def fetch_items(item_masks, n0, n1, n2, n3, tree):  # type: ignore[no-untyped-def]
-    """Fetch four items from that tree on, which begin at these flat places; a line of a cache holds eight masks."""
-    if tree % uint64(8) == uint64(0):
-        fetch_ahead(item_masks, n0 + tree)
-        fetch_ahead(item_masks, n1 + tree)
-        fetch_ahead(item_masks, n2 + tree)
-        fetch_ahead(item_masks, n3 + tree)
+def narrow_row(masks, tables, row):  # type: ignore[no-untyped-def]
+    """AND one row of flat `tables` into the masks of all trees."""
+    trees = uint64(masks.size)
+    for tree in range(trees):
+        masks[tree] &= tables[row * trees + tree]
+
+
+@njit(nogil=True, forceinline=True)
+def narrow_to_pairs(pairs, first, count, item_masks, places, classes, narrowed):  # type: ignore[no-untyped-def]
+    """Write the masks of `count` items from `first` on, as the pairs of the request and each of them leave them.
+
+    And those of the next ones up to whole groups of `ABREAST`, since no bit at all would have no leaf.
+    """
+    rows, columns, lines, tables, table_offsets = pairs
+    trees = narrowed.shape[1]
+    for group in range(0, count, ABREAST):
+        start = first + group
+        fetch_items(item_masks, places[start + ABREAST : start + 2 * ABREAST], trees)
+        classify(rows, start, ABREAST, lines, classes)
+        for lane in range(ABREAST):
+            masks, place = narrowed[group + lane], places[start + lane]
+            for tree in range(uint64(trees)):
+                masks[tree] = item_masks[place + tree]
+            for index in range(columns.size):
+                narrow_row(masks, tables, uint64(table_offsets[index]) + classes[columns[index] * LANES + lane])
+
+
+@njit(nogil=True, forceinline=True)
+def add_leaves(item_masks, places, count, context, values, shift, sums):  # type: ignore[no-untyped-def]
+    """Add the values of all trees' leaves to the sums of `count` items, whose masks begin at these flat places.
+
+    All items pass `TREES` trees before the next trees' turn comes. They do so `ABREAST` at a time, the last ones beside
+    whatever `places` and `sums` hold next. Items are far apart in memory, so their next masks are fetched meanwhile.
+    """
+    trees = uint64(context.size)
+    for tile in range(uint64(0), trees, uint64(TREES)):
+        end = min(tile + uint64(TREES), trees)
+        for item in range(uint64(0), uint64(count), uint64(ABREAST)):
+            i0, i1, i2, i3, i4 = item, item + uint64(1), item + uint64(2), item + uint64(3), item + uint64(4)
+            p0, p1, p2, p3, p4 = places[i0], places[i1], places[i2], places[i3], places[i4]
+            for ahead in range(tile + uint64(TREES + 7), tile + uint64(2 * TREES + 7), uint64(8)):
+                fetch_ahead(item_masks, p0 + ahead)
+                fetch_ahead(item_masks, p1 + ahead)
+                fetch_ahead(item_masks, p2 + ahead)
+                fetch_ahead(item_masks, p3 + ahead)
+                fetch_ahead(item_masks, p4 + ahead)
+            s0, s1, s2, s3, s4 = sums[i0], sums[i1], sums[i2], sums[i3], sums[i4]
+            for tree in range(tile, end):
+                base, mask = tree << shift, context[tree]
+                s0 += values[base + lowest_bit(item_masks[p0 + tree] & mask)]
+                s1 += values[base + lowest_bit(item_masks[p1 + tree] & mask)]
+                s2 += values[base + lowest_bit(item_masks[p2 + tree] & mask)]
+                s3 += values[base + lowest_bit(item_masks[p3 + tree] & mask)]
+                s4 += values[base + lowest_bit(item_masks[p4 + tree] & mask)]
+            sums[i0], sums[i1], sums[i2], sums[i3], sums[i4] = s0, s1, s2, s3, s4
+
+
+@njit(nogil=True, forceinline=True)
+def places_of(items, item_masks):  # type: ignore[no-untyped-def]
+    """Where each item's masks begin; those of some item for a negative one, and `ABREAST` times more at the end."""
+    last_item, trees = item_masks.shape[0] - 1, uint64(item_masks.shape[1])
+    places = np.zeros(items.size + ABREAST, np.uint64)
+    for place in range(items.size):
+        places[place] = uint64(min(max(items[place], 0), last_item)) * trees
+    return places
 
 
 @kernel
 def score_requests(  # type: ignore[no-untyped-def]
-    contexts,
-    offsets,
-    items,
-    features,
-    lines,
-    tables,
-    table_offsets,
-    pairs,
-    pair_columns,
-    pair_lines,
-    pair_tables,
-    pair_offsets,
-    item_masks,
-    values,
-    width,
-    divisor,
-    classes,
-    mask,
-    narrowed,
-    scores,
+    contexts, offsets, items, features, lines, tables, table_offsets, pairs, item_masks, values, width, divisor, scores
 ):
     """Scores of several requests' activities: context mask, item masks, lowest bits, leaf values, sums.
 
-    Where there are `pair_columns`, each candidate's own `pairs` narrow its item mask first. A negative item is left at
-    what its neighbour scores. `classes`, `mask` and `narrowed` (4, trees) are scratch memory of the call.
-
-    Four items at a time, so that their sums do not wait for each other. Items are far apart in memory, so those of the
-    next four are fetched meanwhile: a quarter of the time.
+    `pairs` is None or the pairs' rows with what makes masks of them; these narrow each candidate's item mask first. A
+    negative item is left at what some item scores. `scores` has `ABREAST` places more than there are items.
     """
     trees = item_masks.shape[1]
     shift = uint64(5) if width == 32 else uint64(6)
-    last_item = item_masks.shape[0] - 1
+    classes = np.empty(contexts.shape[1] * LANES, np.uint64)
+    context = np.empty(trees, item_masks.dtype)
+    narrowed = np.empty((0 if pairs is None else ITEMS, trees), item_masks.dtype)
+    narrowed_places = np.arange(ITEMS).astype(np.uint64) * uint64(trees)
+    places = places_of(items, item_masks)
+    flat = item_masks.reshape(-1)
     for request in range(offsets.size - 1):
+        start, end = offsets[request], offsets[request + 1]
+        fetch_items(flat, places[start : min(start + ITEMS, end)], TREES + 8)
         classify(contexts, request, 1, lines, classes)
-        mask[:] = ~mask.dtype.type(0)
+        context[:] = ~context.dtype.type(0)
         for index in range(features.size):
-            row = uint64(table_offsets[index]) + classes[features[index] * LANES]
-            for tree in range(trees):
-                mask[tree] &= tables[row * uint64(trees) + uint64(tree)]
-        end = offsets[request + 1]
-        for first in range(offsets[request], end, 4):
-            i0, i1 = item_at(items, first, last_item), item_at(items, first + 1, last_item)
-            i2, i3 = item_at(items, first + 2, last_item), item_at(items, first + 3, last_item)
-            m0, m1, m2, m3 = item_masks[i0], item_masks[i1], item_masks[i2], item_masks[i3]
-            n0, n1 = item_at(items, first + 4, last_item), item_at(items, first + 5, last_item)
-            n2, n3 = item_at(items, first + 6, last_item), item_at(items, first + 7, last_item)
-            n0, n1, n2, n3 = n0 * uint64(trees), n1 * uint64(trees), n2 * uint64(trees), n3 * uint64(trees)
-            if pair_columns.size:
-                classify(pairs, first, 4, pair_lines, classes)
-                places = (i0, i1, i2, i3)
-                for lane in range(4):
-                    for tree in range(trees):
-                        narrowed[lane, tree] = item_masks[places[lane], tree]
-                    for index in range(pair_columns.size):
-                        row = uint64(pair_offsets[index]) + classes[pair_columns[index] * LANES + lane]
-                        for tree in range(trees):
-                            narrowed[lane, tree] &= pair_tables[row * uint64(trees) + uint64(tree)]
-                m0, m1, m2, m3 = narrowed[0], narrowed[1], narrowed[2], narrowed[3]
-            s0 = s1 = s2 = s3 = 0.0
-            for tree in range(trees):
-                fetch_items(item_masks, n0, n1, n2, n3, uint64(tree))
-                base = uint64(tree) << shift
-                s0 += values[base + lowest_bit(m0[tree] & mask[tree])]
-                s1 += values[base + lowest_bit(m1[tree] & mask[tree])]
-                s2 += values[base + lowest_bit(m2[tree] & mask[tree])]
-                s3 += values[base + lowest_bit(m3[tree] & mask[tree])]
-            sums = (s0, s1, s2, s3)
-            for lane in range(min(4, end - first)):
-                scores[first + lane] = sums[lane] / divisor[0]
+            narrow_row(context, tables, uint64(table_offsets[index]) + classes[features[index] * LANES])
+        scores[start:end] = 0.0  # and not all at once: the request before added to what comes after its own
+        for first in range(start, end, ITEMS):
+            count = min(ITEMS, end - first)
+            if pairs is None:
+                add_leaves(flat, places[first:], count, context, values, shift, scores[first:])
+            else:
+                narrow_to_pairs(pairs, first, count, flat, places, classes, narrowed)
+                add_leaves(narrowed.reshape(-1), narrowed_places, count, context, values, shift, scores[first:])
+    for place in range(items.size):
+        scores[place] /= divisor[0]
 
 
 # The rest takes a moment, and keeps the interpreter: whoever lets go of it waits until a busy loop lets go of it, too.
@@ -389,21 +418,12 @@ def offsets_are_sound(offsets, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def items_are_within(items, activities, own):  # type: ignore[no-untyped-def]
-    """Whether each is an index below `activities`, or `~k` with k below `own`."""
-    sound = True
+def extremes(items):  # type: ignore[no-untyped-def]
+    """The lowest item, at most 0, and the highest, at least -1."""
+    lowest, highest = 0, -1
     for item in items:
-        sound &= -own <= item < activities
-    return sound
-
-
-@compiled
-def any_is_known(items):  # type: ignore[no-untyped-def]
-    """Whether any item is an activity, and no own row."""
-    for item in items:  # noqa: SIM110 numba knows no generators
-        if item >= 0:
-            return True
-    return False
+        lowest, highest = min(lowest, item), max(highest, item)
+    return lowest, highest
 
 
 @compiled

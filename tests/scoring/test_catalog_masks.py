@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import model_text
 
-from scoring import ReferenceEngine, RowsError, parse_model_text
+from scoring import ReferenceEngine, RowsError, kernels, parse_model_text
 from scoring.catalog import Catalog, MaskCatalog, RowCatalog, load_catalog
 from scoring.compiled import CompiledEngine
 from scoring.tables import build_tables
@@ -63,6 +63,24 @@ def test_candidates_of_several_requests_score_as_their_whole_rows_do(
     rows[:, pair] = np.where(items[:, None] >= 0, pairs, rows[:, pair])
     expected = ReferenceEngine(engine.model).score(rows)
     assert score(catalog, contexts, requests, own, pairs).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("leaves", [32, 63])
+@pytest.mark.parametrize("pair", [np.arange(FEATURES) < 2, np.zeros(FEATURES, np.bool_)])
+def test_requests_around_the_size_of_a_block_score_as_their_whole_rows_do(leaves: int, pair: np.ndarray) -> None:
+    engine = engine_of(9, leaves, trees=2 * kernels.TREES + 1)
+    values = adversarial_rows(engine.model, 600)
+    random = np.random.default_rng(0)
+    sizes = [1, kernels.ITEMS - 1, 0, kernels.ITEMS, kernels.ITEMS + 1, 3, 2 * kernels.ITEMS + kernels.ABREAST + 1]
+    requests = [random.integers(-12, 300, size).tolist() for size in sizes]
+    own, contexts = values[300:312].copy(), values[320 : 320 + len(sizes)].copy()
+    context = np.arange(FEATURES) > 5
+    rows = whole_rows(values[:300], context, contexts, requests, own)
+    pairs = values[np.arange(len(rows)) + 30][:, pair]
+    known = np.concatenate(requests) >= 0
+    rows[np.ix_(known, pair)] = pairs[known]
+    catalog = load_catalog(engine, values[:300].copy(), context, pair)
+    assert score(catalog, contexts, requests, own, pairs).tobytes() == engine.score(rows).tobytes()
 
 
 def test_masks_take_four_bytes_a_tree_up_to_32_leaves_and_eight_up_to_64() -> None:
