@@ -22,6 +22,8 @@ class Columns(Sequence[Any]):
     no `texts`, they are the categories of its field.
     """
 
+    __slots__ = ("_count", "bringing", "fields", "ids", "texts", "values")
+
     def __init__(
         self,
         fields: Sequence[Field],

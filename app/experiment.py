@@ -18,6 +18,9 @@ class Assignment(Struct, frozen=True, gc=False):
     reason: Reason
 
 
+_ALONE = Assignment("control", "fallback")  # of everybody, where there is no treatment
+
+
 def bucket(salt: str, experiment: str, unit: str) -> int:
     """The unit's place on the line of 10,000 buckets: sha256 of `salt:experiment:unit`, its first 8 bytes, modulo."""
     digest = hashlib.sha256(f"{salt}:{experiment}:{unit}".encode()).digest()
@@ -42,7 +45,7 @@ class Experiment:
 
     def assign(self, visitor: str | None, asked: Variant | None = None) -> Assignment:
         if not self.has_treatment:
-            return Assignment("control", "fallback")
+            return _ALONE
         if asked is not None and self.forcing_allowed:
             return Assignment(asked, "forced")
         if visitor is None:

@@ -18,7 +18,7 @@ _LINE_FEEDS = as_word(b"\n" * 8)
 
 
 class IdLines(Sequence[str]):
-    """Ids that came as lines: `raw` has each of `count` with a line feed behind it, and `PADDING` zeros at its end.
+    """Ids that came as lines: `text` has each of `count` with a line feed behind it, and `PADDING` zeros at its end.
 
     They are plain: ASCII, and between quotes they are JSON as they stand. Texts of their own are made of them once
     somebody asks for one.
@@ -26,8 +26,8 @@ class IdLines(Sequence[str]):
 
     __slots__ = ("_count", "_texts", "text")
 
-    def __init__(self, raw: bytes, count: int) -> None:
-        self.text: NDArray[np.uint8] = np.frombuffer(raw, np.uint8)
+    def __init__(self, text: NDArray[np.uint8], count: int) -> None:
+        self.text = text
         self._count = count
         self._texts: list[str] | None = None
 
@@ -55,9 +55,14 @@ def lines_of(ids: Sequence[str]) -> NDArray[np.uint8] | None:
     if type(ids) is IdLines:
         return ids.text
     try:
-        return np.frombuffer(("\n".join(ids) + END).encode(), np.uint8)
+        return as_text("\n".join(ids) + END)
     except UnicodeEncodeError:
         return None
+
+
+def as_text(text: str) -> NDArray[np.uint8]:
+    """Its bytes. That they may be written to makes them of the one type that kernels are compiled for."""
+    return np.frombuffer(bytearray(text.encode()), np.uint8)
 
 
 @njit(**INLINE)

@@ -74,7 +74,7 @@ class JsonBody:
             request = self._rest.decode(body[:start] + b"null" + body[end:])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        ids = IdLines(self._ids[:used].tobytes(), candidates)
+        ids = IdLines(self._ids[:used].copy(), candidates)
         bringing, values = self._nobody, self._nothing
         if brought:
             bringing, values = self._bringing[:brought].copy(), self._values[:brought].copy()

@@ -41,7 +41,7 @@ LONGEST_ID: Final = 128
 NUMBER, INTEGER, BOOLEAN, CATEGORY = range(4)
 # Constants are typed, so that nothing is converted.
 _0, _1, _3, _4, _5, _7, _8, _9, _64 = (np.uint64(number) for number in (0, 1, 3, 4, 5, 7, 8, 9, 64))
-_NO_BITS, _SPACE, _ASCII_END = (np.uint8(number) for number in (0, 0x20, 0x80))
+_NO_BITS, _SPACE = (np.uint8(number) for number in (0, 0x20))
 _TAB, _LINE_FEED, _RETURN, _QUOTE, _BACKSLASH = (np.uint8(byte) for byte in b'\t\n\r"\\')
 _OBJECT, _END_OBJECT, _LIST, _END_LIST, _COMMA, _COLON = (np.uint8(byte) for byte in b"{}[],:")
 _MINUS, _PLUS, _POINT, _E, _N, _ZERO = (np.uint8(byte) for byte in b"-+.en0")
@@ -331,12 +331,13 @@ def id_at(text, place, ids, used):  # type: ignore[no-untyped-def]
     length = end - first
     if not end or length < _1 or length > _LONGEST_ID:
         return _0, used
-    together = _NO_BITS
-    for byte in range(length):
-        ids[used + byte] = text[first + byte]
-        together |= text[first + byte]
+    together = _0
+    for done in range(_0, length, _8):
+        word = word_at(text, first + done)
+        put_word(ids, used + done, word)
+        together |= first_bytes(word, length - done)
     ids[used + length] = _LINE_FEED
-    return end + _1 if together < _ASCII_END else _0, used + length + _1
+    return end + _1 if not together & HIGH else _0, used + length + _1
 
 
 @njit(**BARE)

@@ -105,22 +105,22 @@ class Onlooker:
 
     def answered(self, request_id: str, assignment: Assignment, work: Work, ranking: Ranking, scores: Floats) -> None:
         """Take in an answer, once it is sent; `scores` are those of the work's candidates, in their order."""
-        now = time.time_ns() // 1_000_000
         if self._lacks_recent:
             self._remember(work)
         if self._experiment.has_treatment:
-            self._exposures.saw(work.lookup.visitor, assignment.variant, assignment.reason, _name(ranking.model), now)
+            model = _name(ranking.model)
+            self._exposures.saw(work.lookup.visitor, assignment.variant, assignment.reason, model, _now())
         if self._shadow is not None:
             other: Variant = "control" if assignment.variant == "treatment" else "treatment"
             self._shadow.follow(other, self._scorers[other], work, scores)
         if self._is_logged():
-            self._log(request_id, assignment, Ranked(work, ranking, scores), now)
+            self._log(request_id, assignment, Ranked(work, ranking, scores), _now())
 
     def interleaved(
         self, request_id: str, assignment: Assignment, ranked: Mapping[Variant, Ranked], draft: Interleaved | None
     ) -> None:
         """Take in an answer of both models; of one alone, there is no `draft`. The log gets a ranking of each."""
-        now = time.time_ns() // 1_000_000
+        now = _now()
         if self._lacks_recent:
             self._remember(next(iter(ranked.values())).work)
         models = "+".join(_name(one.ranking.model) for one in ranked.values())
@@ -180,6 +180,11 @@ class Onlooker:
     def drift(self) -> dict[str, DriftReading]:
         """What drifts, by variant; a variant whose model has no profile is left out."""
         return {variant: watch.drift.reading() for variant, watch in self._watches.items()}
+
+
+def _now() -> int:
+    """In milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 def _name(model: Model) -> str:

@@ -50,6 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._ranking: RankCycle | None = None  # what is being received, if it is a ranking
         self._deaf = False  # what comes after the last answer is not looked at
         self._receiving = False
+        self._is_watched = False  # for a request that is incomplete
         self._has_headers = False
         self._head_bytes = 0  # of the headers that are being received, without the piece that they began in
         self._begins_here = False
@@ -82,12 +83,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._received_at = time.perf_counter()
         self._begins_here = False
         self._begins_usual = not self._receiving and data.startswith(RANK_LINE)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._turn_away(malformed_http())
+        except httptools.HttpParserUpgrade:  # nobody speaks the other protocol, so the request was answered in this one
+            pass
         if self._receiving and not self._deaf:
             self._watch_receipt(0 if self._begins_here else len(data))
 
     def _watch_receipt(self, size: int) -> None:
         """A request is incomplete: it has so long for its rest, and so many bytes for its headers."""
+        self._is_watched = True
         self.receipts.watch(self._receipt_ended)
         if not self._has_headers:
             self._head_bytes += size
@@ -124,9 +131,6 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         else:
             self.flow.resume_reading()
-
-    def _unset_keepalive_if_required(self) -> None:
-        """There is no timer of the parent's."""
 
     def look_whether_idle(self) -> None:
         """Come again, or end a connection on which nothing has come for long; a request does without any timer."""
@@ -182,7 +186,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._receiving = False
-        self._end_receipt()
+        if self._is_watched:
+            self._end_receipt()
         if self._ranking is not None:
             self._ranking.complete()
         elif not self._deaf:
@@ -225,9 +230,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     # The end of it
 
-    def send_400_response(self, msg: str) -> None:
-        self._turn_away(malformed_http())
-
     def _turn_away(self, problem: Problem) -> None:
         """Answer what is no request of HTTP, once all before it is answered.
 
@@ -263,6 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.end()
 
     def _end_receipt(self) -> None:
+        self._is_watched = False
         self.receipts.forget(self._receipt_ended)
 
     def _receipt_ended(self) -> None:

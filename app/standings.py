@@ -10,9 +10,9 @@ from numba import njit, uint64
 from numpy.typing import NDArray
 
 from app.decimals import LONGEST, count_digits, put_digits, put_double
-from app.id_lines import IdLines, line_at
+from app.id_lines import END, IdLines, as_text, line_at
 from app.schemas import RankedActivity
-from app.words import INLINE, PADDING, as_word, bytes_before, put_word, word_at
+from app.words import INLINE, as_word, bytes_before, put_word, word_at
 from scoring.kernel_cache import compiled
 
 Floats = NDArray[np.float64]
@@ -114,4 +114,4 @@ weave: Any = compiled(_weave)
 
 def warm_up() -> None:
     """Compile what the first answer would wait for."""
-    Standings(IdLines(b"A1\n" + bytes(PADDING), 1), np.zeros(1, np.int64), np.zeros(1)).json()
+    Standings(IdLines(as_text("A1" + END), 1), np.zeros(1, np.int64), np.zeros(1)).json()

@@ -10,16 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import standings
-from app.id_lines import IdLines
+from app.id_lines import END, IdLines, as_text
 from app.standings import Standings
-from app.words import PADDING
 
 standings.warm_up()  # a compiler would be the first example's time
 PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), min_size=1, max_size=40)
 
 
 def lines(ids: list[str]) -> IdLines:
-    return IdLines("".join(f"{one}\n" for one in ids).encode() + bytes(PADDING), len(ids))
+    return IdLines(as_text("\n".join(ids) + END), len(ids))
 
 
 def check(ids: list[str], places: list[int], scores: list[float]) -> None:
