@@ -50,7 +50,10 @@ def choose_peers(_context: click.Context, _parameter: click.Parameter, value: st
 @click.option(
     "--only", "names", callback=choose_peers, metavar="NAMES", help="Of these servers alone, as frontrow,mosec."
 )
-@click.option("--seconds", type=click.IntRange(1, 600), default=5, show_default=True, help="Length of each figure.")
+@click.option("--seconds", type=click.IntRange(1, 600), default=3, show_default=True, help="Length of each figure.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 99), default=3, show_default=True, help="Of all servers; the middle one counts."
+)
 @click.option(
     "--build",
     type=click.Path(file_okay=False, path_type=Path),
@@ -63,16 +66,18 @@ def choose_peers(_context: click.Context, _parameter: click.Parameter, value: st
     "--from", "earlier", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Earlier results."
 )
 @click.option("--write", is_flag=True, help=f"Write tables and picture into {PAGE}.")
-def peers(names: Sequence[str], seconds: int, build: Path, earlier: Path | None, *, install: bool, write: bool) -> None:
-    r"""Measure Frontrow and its peers with the same model, requests and load, one after another.
+def peers(
+    names: Sequence[str], seconds: int, rounds: int, build: Path, earlier: Path | None, *, install: bool, write: bool
+) -> None:
+    r"""Measure Frontrow and its peers with the same model, requests and load, one after another, in several rounds.
 
     Every answer of a server is held against Booster.predict before it is measured. A server that cannot be installed,
-    does not start or answers wrong stands in the table with the reason. The whole takes some ten minutes and wants the
-    machine for itself.
+    does not start or answers wrong stands in the table with the reason. The whole takes some twenty minutes and wants
+    the machine for itself.
 
     \b
     python -m benchmarks.peers
-    python -m benchmarks.peers --seconds 2 --only frontrow,fastapi
+    python -m benchmarks.peers --rounds 1 --seconds 2 --only frontrow,fastapi
     python -m benchmarks.peers --from build/peers/results.json --write
     """
     from benchmarks.errors import BenchError
@@ -84,7 +89,7 @@ def peers(names: Sequence[str], seconds: int, build: Path, earlier: Path | None,
         if install:
             _install(names, build.resolve())
             return
-        comparison = load(earlier) if earlier is not None else _compare(names, seconds, build.resolve())
+        comparison = load(earlier) if earlier is not None else _compare(names, seconds, rounds, build.resolve())
         _tell(comparison, write=write)
     except (BenchError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -103,25 +108,27 @@ def turns(names: Sequence[str], seconds: float) -> list[Turn]:
     return [turn for turn in found if turn.peer.name in names]
 
 
-def _compare(names: Sequence[str], seconds: int, build: Path) -> Comparison:
+def _compare(names: Sequence[str], seconds: int, rounds: int, build: Path) -> Comparison:
     from benchmarks.peers.closed_loop import check_generator
     from benchmarks.peers.measure import measure
     from benchmarks.peers.query import Questioner
     from benchmarks.peers.report import Comparison, machine, save
+    from benchmarks.peers.rounds import middle
 
     check_generator()
     site, bundle = site_of(build)
     questioner = Questioner(bundle)
     began_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    outcomes: list[Outcome] = []
     todo = turns(names, seconds)
-    for turn in todo:
-        queries = questioner.ask(turn.candidates, *([] if turn.plan.half else [FEWER_QUERIES]))
-        with _progress(turn) as say:
-            outcomes.append(measure(turn.peer, turn.workload, queries, turn.plan, site=site, say=say))
-        _tell_outcome(outcomes[-1])
+    outcomes: list[list[Outcome]] = [[] for _ in todo]
+    for number in range(1, rounds + 1):
+        for turn, found in zip(todo, outcomes, strict=True):
+            queries = questioner.ask(turn.candidates, *([] if turn.plan.half else [FEWER_QUERIES]))
+            with _progress(turn, f"{number}/{rounds}") as say:
+                found.append(measure(turn.peer, turn.workload, queries, turn.plan, site=site, say=say))
+            _tell_outcome(found[-1])
     titles = {turn.peer.name: turn.peer.title for turn in todo}
-    comparison = Comparison(began_at, machine(), seconds, titles, outcomes)
+    comparison = Comparison(began_at, machine(), seconds, rounds, titles, list(map(middle, outcomes)))
     save(comparison, build / "results.json")
     return comparison
 
@@ -161,9 +168,9 @@ def _install(names: Sequence[str], build: Path) -> None:
 
 
 @contextmanager
-def _progress(turn: Turn) -> Iterator[Say]:
+def _progress(turn: Turn, number: str) -> Iterator[Say]:
     """A bar with what is being done on a terminal, one plain line elsewhere."""
-    label = f"{turn.peer.name}, {turn.workload}, {turn.candidates:,} candidates"
+    label = f"{number}: {turn.peer.name}, {turn.workload}, {turn.candidates:,} candidates"
     with click.progressbar(length=STEPS, label=label, file=sys.stderr, item_show_func=lambda step: step) as bar:
         yield lambda step: bar.update(1, step)
         bar.update(STEPS - bar.pos)

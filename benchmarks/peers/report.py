@@ -23,11 +23,12 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a run measured. `titles` is how each server is called."""
+    """Everything that a run measured. `titles` is how each server is called; `outcomes` are the middle of `rounds`."""
 
     began_at: str
     machine: str
     seconds: float
+    rounds: int
     titles: dict[str, str]
     outcomes: Sequence[Outcome]
 
@@ -72,8 +73,8 @@ def _of(comparison: Comparison, workload: str) -> list[Outcome]:
 
 def _intro(comparison: Comparison) -> str:
     return (
-        f"{comparison.began_at}; {comparison.machine}, shared by server and callers; {comparison.seconds:g} s a figure."
-        " Latencies are p50 / p99 in milliseconds."
+        f"{comparison.began_at}; {comparison.machine}, shared by server and callers; {comparison.seconds:g} s a figure,"
+        f" the middle of {comparison.rounds}. Latencies are p50 / p99 in milliseconds."
     )
 
 

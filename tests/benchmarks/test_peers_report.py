@@ -15,6 +15,7 @@ from benchmarks.peers.closed_loop import ClosedLoop
 from benchmarks.peers.measure import Figures, OpenLoop, Outcome
 from benchmarks.peers.picture import capacities, draw
 from benchmarks.peers.report import Comparison, load, markdown, save
+from benchmarks.peers.rounds import middle
 from benchmarks.peers.targets import Results, verdicts
 
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
@@ -29,7 +30,7 @@ def figures(per_second: float, p50: float = 0.0004, p99: float = 0.002, failures
 
 
 def comparison(*outcomes: Outcome) -> Comparison:
-    return Comparison("2026-11-23 12:00 UTC", "2 CPUs", 5, TITLES, outcomes)
+    return Comparison("2026-11-23 12:00 UTC", "2 CPUs", 5, 3, TITLES, outcomes)
 
 
 MEASURED = comparison(
@@ -143,6 +144,30 @@ def test_each_server_has_a_turn_with_each_workload() -> None:
         ("echo", "catalog", 50),
     ]
     assert [turn.workload for turn in turns(["mosec"], 5)] == ["inline", "catalog"]
+
+
+def test_of_rounds_each_figure_is_the_middle_one() -> None:
+    rounds = [
+        Outcome("mosec", "inline", 50, figures(*each)) for each in ((700, 0.3, 0.2), (900, 0.1, 0.6), (800, 0.2, 0.4))
+    ]
+    found = middle([*rounds, Outcome("mosec", "inline", 50, None, "it ended")]).figures
+    assert found is not None
+    assert found.open is not None
+    assert (found.capacity, found.open.p99, [run.p50 for run in found.closed]) == (800, 0.8, [0.2, 2.0])
+
+
+def test_of_two_rounds_the_worse_one_counts() -> None:
+    found = middle(
+        [Outcome("mosec", "inline", 50, figures(*each)) for each in ((700, 0.3, 0.4), (900, 0.1, 0.2))]
+    ).figures
+    assert found is not None
+    assert found.open is not None
+    assert (found.capacity, found.open.p99) == (700, 0.8)
+
+
+def test_a_server_that_no_round_measured_has_a_reason() -> None:
+    ended, refused = (Outcome("mosec", "inline", 50, None, reason) for reason in ("it ended", "it refused"))
+    assert middle([ended, refused]) == ended
 
 
 def test_a_name_that_nobody_has_is_refused() -> None:
