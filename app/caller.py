@@ -1,6 +1,7 @@
 """What a request's headers say of its caller."""
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -67,6 +68,13 @@ def is_visitor_id(text: str) -> bool:
     return _ID.fullmatch(text.encode()) is not None
 
 
+@lru_cache(maxsize=64)  # callers have their own few
+def _seconds(timeout: bytes) -> float | None:
+    """None for what is not allowed."""
+    allowed = _TIMEOUT.fullmatch(timeout) and int(timeout) <= MAX_TIMEOUT_MS
+    return int(timeout) / 1e3 if allowed else None
+
+
 def read_caller(headers: list[tuple[bytes, bytes]]) -> Caller:
     """Read the headers once. Never raises: the split and the request id must be known to answer a fault, too."""
     values = _NONE_OF_THEM[:]
@@ -94,8 +102,8 @@ def read_caller(headers: list[tuple[bytes, bytes]]) -> Caller:
         request_id = None
         ignored += ("X-Request-Id",)
 
-    if timeout is not None and not (_TIMEOUT.fullmatch(timeout) and int(timeout) <= MAX_TIMEOUT_MS):
-        timeout = None
+    timeout_seconds = None if timeout is None else _seconds(timeout)
+    if timeout_seconds is None and timeout is not None:
         faults += (Fault("header X-Request-Timeout-Ms", f"a whole number from 1 to {MAX_TIMEOUT_MS} is allowed"),)
 
     asked_priority = Priority.NORMAL if priority is None else _PRIORITIES.get(priority)
@@ -107,7 +115,7 @@ def read_caller(headers: list[tuple[bytes, bytes]]) -> Caller:
         None if visitor is None else visitor.decode("ascii"),
         asked_variant,
         None if request_id is None else request_id.decode("ascii"),
-        None if timeout is None else int(timeout) / 1e3,
+        timeout_seconds,
         asked_priority,
         content_type or b"",
         int(length) if length is not None and length.isdigit() else None,
