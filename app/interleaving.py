@@ -60,7 +60,6 @@ class InterleavingExchange(Exchange):
             super()._refuse_early()
             return
         service, priority = self._route.service, self.caller.priority
-        service.check_lag(INTERLEAVED, priority, self._due_at - self.arrived_at)
         rows = self._route.rows_at_least(self.caller, self._media)
         for variant in VARIANTS:
             service.batcher.turn_away(variant, rows=rows, due_at=self._due_at, priority=priority)

@@ -91,6 +91,8 @@ class HttpProtocol(HttpToolsProtocol):
             pass
         if self._receiving and not self._deaf:
             self._watch_receipt(0 if self._begins_here else len(data))
+            if self._ranking is not None:
+                self._ranking.await_rest()
 
     def _watch_receipt(self, size: int) -> None:
         """A request is incomplete: it has so long for its rest, and so many bytes for its headers."""
@@ -217,7 +219,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if isinstance(cycle, RankCycle):
-            self.loop.call_soon(self._answer, cycle)  # not from here: a thousand may be in the pipeline
+            self.loop.call_soon(self._take_turn, cycle)  # not from here: a thousand may be in the pipeline
         elif isinstance(cycle, LastWord):
             self.loop.call_soon(self._say, cycle.problem)
         else:
@@ -227,6 +229,11 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.answering = cycle
             cycle.open()
+
+    def _take_turn(self, cycle: "RankCycle") -> None:
+        self._answer(cycle)
+        if cycle.more_body:
+            cycle.await_rest()
 
     # The end of it
 
@@ -313,6 +320,7 @@ class RankCycle(RequestResponseCycle):
         self._size = 0
         self.keep_alive = keep_alive
         self.more_body = True
+        self._was_looked_at = False
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NOBODY_WAITS
@@ -331,7 +339,15 @@ class RankCycle(RequestResponseCycle):
         elif not self.more_body:
             self._rank()
         elif self.waiting_for_100_continue:
-            protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.await_rest()
+            if not self.response_complete:
+                protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def await_rest(self) -> None:
+        """The body is still on its way: if it would be refused anyhow, it need not come."""
+        if self._protocol.answering is self and not self._was_looked_at:
+            self._was_looked_at = True
+            self.exchange.turn_away()
 
     def take(self, chunk: bytes) -> None:
         if self.response_complete:

@@ -57,6 +57,9 @@ ROWS_GUESSED_SHARE = 0.5
 # see: a busy loop reads a request late, and comes late to its scores.
 DUE_SHARE = 0.6
 
+# Reading a body that is so small costs no more than asking first whether it would be refused.
+CHEAP_BODY_BYTES = 2_048
+
 REFUSAL_LOG_SECONDS = 0.1
 
 JSON = b"application/json"
@@ -122,6 +125,8 @@ class RankRoute:
 class Exchange:
     """One request on its way. Call `open` first, then `rank` with the whole body, or `refuse`; or `leave` at any time.
 
+    If the body is not there yet, call `turn_away`: what would be refused anyhow is refused before it is read.
+
     `answered` says that it is over: the reply was sent.
     """
 
@@ -176,9 +181,16 @@ class Exchange:
         route.metrics.arrived(self.assignment, caller.ignored)
 
     def open(self) -> None:
-        """Look at the headers: what would be refused anyhow is refused before its body is read."""
+        """Look at the headers."""
         try:
             self._check_headers()
+            self._check_lag()
+        except Exception as error:  # noqa: BLE001 whatever happens has an answer
+            self.refuse(error)
+
+    def turn_away(self) -> None:
+        """Refuse now what would be refused later."""
+        try:
             self._refuse_early()
         except Exception as error:  # noqa: BLE001 whatever happens has an answer
             self.refuse(error)
@@ -187,6 +199,8 @@ class Exchange:
         """Decode the body and stand in line to be scored."""
         route = self._route
         try:
+            if len(body) > CHEAP_BODY_BYTES:
+                self._refuse_early()
             request = route.decode(body, self._media)
             self._decoded_at = route.clock()
             self._enter(request)
@@ -246,9 +260,12 @@ class Exchange:
         if self.caller.content_length is not None and self.caller.content_length > limit:
             raise body_too_large(limit)
 
+    def _check_lag(self) -> None:
+        due_seconds = self._due_at - self.arrived_at
+        self._route.service.check_lag(self.assignment.variant, self.caller.priority, due_seconds)
+
     def _refuse_early(self) -> None:
         service, variant, priority = self._route.service, self.assignment.variant, self.caller.priority
-        service.check_lag(variant, priority, self._due_at - self.arrived_at)
         rows = self._route.rows_at_least(self.caller, self._media)
         service.batcher.turn_away(variant, rows=rows, due_at=self._due_at, priority=priority)
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from app.errors import Problem, too_many_rows, unsupported_media
 from app.experiment import Assignment
 from app.given_rows import Floats, GivenRows
-from app.rank_route import Exchange, Header, RankRoute, Reply, lines
+from app.rank_route import CHEAP_BODY_BYTES, Exchange, Header, RankRoute, Reply, lines
 from app.ranking import ModelReplaced, Ranking, Scores
 from app.rows import Rows
 from app.schemas import RankRequest
@@ -68,6 +68,10 @@ class ScoreExchange(Exchange):
 
     def rank(self, body: bytes) -> None:
         """Read the rows and stand in line to have them scored."""
+        if len(body) > CHEAP_BODY_BYTES:
+            self.turn_away()
+            if self.answered:
+                return
         if len(body) <= AT_ONCE_BYTES or self._is_binary():
             self._enter_once(partial(self._read, body))
             return
@@ -120,7 +124,6 @@ class ScoreExchange(Exchange):
 
     def _refuse_early(self) -> None:
         service, variant, priority = self._route.service, self.assignment.variant, self.caller.priority
-        service.check_lag(variant, priority, self._due_at - self.arrived_at)
         row_bytes = (BINARY_BYTES if self._is_binary() else TEXT_BYTES) * len(self._model.bundle.features)
         rows = max(1, (self.caller.content_length or 0) // row_bytes)
         service.batcher.turn_away(variant, rows=rows, due_at=self._due_at, priority=priority)

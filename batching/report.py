@@ -9,7 +9,8 @@ from typing import Generic, NamedTuple, TypeVar
 R = TypeVar("R")
 
 
-class Scored(NamedTuple, Generic[R]):
+@dataclass(slots=True)
+class Scored(Generic[R]):
     """A result and how it came about.
 
     queue_seconds: from admission until its (first) batch began, without any preparation.

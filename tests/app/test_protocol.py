@@ -11,7 +11,9 @@ from served import listening
 from structlog.testing import capture_logs
 
 from app.protocol import MAX_HEAD_BYTES, RANK_LINE, HttpProtocol
+from app.rank_route import CHEAP_BODY_BYTES
 from app.service import Service
+from batching import QueueFull
 
 BODY = json.dumps({"candidates": ["A1", "A2", "A3"]}).encode()
 PAGE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -103,6 +105,49 @@ async def test_who_asks_before_sending_a_body_is_told_to_go_on(caller: Wire) -> 
     assert await caller.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     caller.send(BODY)
     assert (await caller.answer())[0] == 200
+
+
+@pytest.fixture
+def questions(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows with which somebody asked for a place without having read a body; there is none for them."""
+    asked: list[int] = []
+
+    def turn_away(lane: str, *, rows: int, **_: object) -> None:
+        asked.append(rows)
+        raise QueueFull(lane, rows, needed=rows, allowed=0, retry_after_seconds=1.0)
+
+    monkeypatch.setattr(service.batcher, "turn_away", turn_away)
+    return asked
+
+
+HEAD_ALONE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY)
+LARGE = b"[" * (CHEAP_BODY_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (HEAD_ALONE, [503]),
+        (HEAD_ALONE + BODY[:10], [503]),
+        (HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY), [503]),
+        (request() + HEAD_ALONE, [200, 503]),
+        (request(LARGE), [503]),
+        (request(BODY) + request(LARGE), [200, 503]),
+    ],
+    ids=["no body", "half a body", "asking first", "no body, pipelined", "a large body", "a large body, pipelined"],
+)
+async def test_what_would_be_refused_is_refused_before_its_body_is_read(
+    sent: bytes, statuses: list[int], caller: Wire, questions: list[int]
+) -> None:
+    caller.send(sent)
+    assert [(await caller.answer())[0] for _ in statuses] == statuses
+    assert len(questions) == 1
+
+
+async def test_a_small_body_that_is_there_is_read_without_asking_first(caller: Wire, questions: list[int]) -> None:
+    caller.send(request())
+    assert (await caller.answer())[0] == 200
+    assert not questions
 
 
 async def test_who_asks_before_sending_a_body_that_is_too_large_is_spared_it(caller: Wire) -> None:
