@@ -1,4 +1,4 @@
-"""What candidates bring, laid over what is known of them: one loop that numba compiles."""
+"""What candidates bring, laid over what is known of them: loops that numba compiles."""
 
 # Kernels are called by position: numba has no keyword-only arguments.
 # ruff: noqa: PLR0917
@@ -54,3 +54,16 @@ def _lay(values, terms, places, context, items, known, rows, unseen):  # type: i
 
 
 lay: Any = compiled(_lay)
+
+
+def _renumber(items, offsets, own):  # type: ignore[no-untyped-def]
+    """Make `~k` of each request count the rows of the requests before it, which have so many `own` ones each."""
+    first = 0
+    for request in range(own.size):
+        for place in range(offsets[request], offsets[request + 1]):
+            if items[place] < 0:
+                items[place] -= first
+        first += own[request]
+
+
+renumber: Any = compiled(_renumber)

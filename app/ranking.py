@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app.best_first import best_first
 from app.columns import ids_of
 from app.derived import DerivedColumns, Lookup
+from app.own_rows import renumber
 from app.processing import Rules
 from app.rows import RowMaker, Rows
 from app.schemas import RankedActivity, RankRequest
@@ -112,7 +113,8 @@ class Scorer:
         )
         self._context, self._pairs = np.flatnonzero(context), None if pairs is None else np.flatnonzero(pairs)
         self.watch: Watch[Rows] | None = None
-        all_finite(np.empty(0))  # compiles
+        all_finite(np.empty(0))  # compiles, and so does the next
+        renumber(np.zeros(1, np.int64), np.array([0, 1]), np.zeros(1, np.int64))
 
     def work(self, context: Any, candidates: Sequence[Any], visitor: str | None) -> Work:
         return Work(context, candidates, self.maker, self.maker.rows(context, candidates), Lookup(visitor))
@@ -185,8 +187,9 @@ class Scorer:
 
     def _values(self, made: Sequence[Rows], offsets: Sequence[int]) -> NDArray[np.float64]:
         contexts = np.array([rows.context for rows in made], np.float64)
-        items, own, pairs = _joined_items(made), _joined_own(made), _joined_pairs(made)
-        return self.catalog.score(contexts, np.array(offsets), items, own, pairs)
+        starts = np.array(offsets)
+        items, own, pairs = _joined_items(made, starts), _joined_own(made), _joined_pairs(made)
+        return self.catalog.score(contexts, starts, items, own, pairs)
 
     def whole(self, work: Work, places: Sequence[int]) -> NDArray[np.float64]:
         """Whole rows, as the model saw them, of these candidates of scored work: (len(places), features)."""
@@ -222,14 +225,14 @@ def _offsets(made: Sequence[Rows]) -> list[int]:
     return [0, *accumulate([len(rows.items) for rows in made])]
 
 
-def _joined_items(made: Sequence[Rows]) -> NDArray[np.int64]:
+def _joined_items(made: Sequence[Rows], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     if len(made) == 1:
         return made[0].items
-    items, first = [], 0
-    for rows in made:
-        items.append(np.where(rows.items < 0, rows.items - first, rows.items) if first else rows.items)
-        first += len(rows.own)
-    return np.concatenate(items)
+    items = np.concatenate([rows.items for rows in made])
+    own = [len(rows.own) for rows in made]
+    if any(own):
+        renumber(items, offsets, np.array(own))
+    return items
 
 
 def _joined_own(made: Sequence[Rows]) -> NDArray[np.float64]:
