@@ -125,8 +125,7 @@ class RankRoute:
 class Exchange:
     """One request on its way. Call `open` first, then `rank` with the whole body, or `refuse`; or `leave` at any time.
 
-    If the body is not there yet, call `turn_away`: what would be refused anyhow is refused before it is read.
-
+    While the body is on its way, `turn_away` refuses what would be refused anyhow.
     `answered` says that it is over: the reply was sent.
     """
 
@@ -449,7 +448,7 @@ def _json(answer: RankResponse) -> bytes:
 
 
 def new_request_id() -> str:
-    return f"{random.getrandbits(128):032x}"
+    return f"{random.getrandbits(128):032x}"  # a name in logs; nobody is kept out by not knowing it
 
 
 def lines(headers: Iterable[Header]) -> bytes:
