@@ -12,7 +12,7 @@ import numpy as np
 from app.derived import DerivedColumns, Lookup
 from app.models import Served
 from app.processing import Processing, Rules
-from app.ranking import Scorer, Work
+from app.ranking import Scorer, Work, offsets_of
 from app.rows import RowMaker, Rows
 from app.schemas import Field, RequestShape, ShapeError
 from app.settings import Settings, SettingsError
@@ -104,7 +104,7 @@ class Fitter:
     ) -> Cost:
         one, scorer = equipment.one, equipment.scorer
         return calibrate(
-            lambda works: scorer.values([work.rows for work in works]),
+            lambda works: scorer.values(made := [work.rows for work in works], offsets_of(made)),
             partial(sample, scorer, one),
             limits=self._limits,
             repeats=repeats,

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.models import Served
-from app.ranking import Scorer, Work
+from app.ranking import Scorer, Work, offsets_of
 from monitoring.order import agreements
 
 Floats = NDArray[np.float64]
@@ -62,8 +62,10 @@ def check_drift(drift: RankDrift, least_tau: float | None) -> None:
 
 def _scores(scorer: Scorer, works: Sequence[Work]) -> list[Floats]:
     ready = works if scorer.derived is None else scorer.with_visitors(works)
-    values = scorer.values([scorer.own(work).rows for work in ready])
-    return [values[start:stop] for start, stop in pairwise([0, *accumulate(len(work.candidates) for work in works)])]
+    made = [scorer.own(work).rows for work in ready]
+    offsets = offsets_of(made)
+    values = scorer.values(made, offsets)
+    return [values[start:stop] for start, stop in pairwise(offsets)]
 
 
 def _mean(values: Iterable[float]) -> float | None:

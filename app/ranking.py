@@ -174,18 +174,15 @@ class Scorer:
 
     def score(self, batch: Sequence[Work]) -> Sequence[Scores]:
         made = [work.rows if work.maker is self.maker else self.own(work).rows for work in batch]
-        offsets = _offsets(made)
-        values = self._values(made, offsets)
+        offsets = offsets_of(made)
+        values = self.values(made, offsets)
         if (watch := self.watch) is not None:
             watch.scored(made, offsets, values)
         finite = all_finite(values)
         return [Scores(self, values[start:stop], finite) for start, stop in pairwise(offsets)]
 
-    def values(self, made: Sequence[Rows]) -> NDArray[np.float64]:
-        """The scores of these rows, one after the other. Nobody watches."""
-        return self._values(made, _offsets(made))
-
-    def _values(self, made: Sequence[Rows], offsets: Sequence[int]) -> NDArray[np.float64]:
+    def values(self, made: Sequence[Rows], offsets: Sequence[int]) -> NDArray[np.float64]:
+        """The scores of these rows, one after the other, each beginning at its offset. Nobody watches."""
         contexts = np.array([rows.context for rows in made], np.float64)
         starts = np.array(offsets)
         items, own, pairs = _joined_items(made, starts), _joined_own(made), _joined_pairs(made)
@@ -221,7 +218,8 @@ class Scorer:
         return Scores(pieces[0].scorer, values, all(piece.finite for piece in pieces))
 
 
-def _offsets(made: Sequence[Rows]) -> list[int]:
+def offsets_of(made: Sequence[Rows]) -> list[int]:
+    """Where each one's candidates begin when all stand in one line, and where that ends."""
     return [0, *accumulate([len(rows.items) for rows in made])]
 
 

@@ -32,13 +32,13 @@ def _tell(loop: asyncio.AbstractEventLoop, file: int) -> None:
     loop.call_later(TELL_SECONDS, _tell, loop, file)
 
 
-def values_unless_poisoned(scorer: Scorer, made: Sequence[Rows]) -> NDArray[np.float64]:
+def values_unless_poisoned(scorer: Scorer, made: Sequence[Rows], offsets: Sequence[int]) -> NDArray[np.float64]:
     """Fail all the rows that came with a poisoned one, as an engine does that cannot score it."""
     name, _, poison = os.environ["POISON"].partition("=")
     column = [feature.name for feature in scorer.model.bundle.features].index(name)
     if poisoned := sum(float(poison) in rows.own[:, column] for rows in made):
         raise ValueError(f"{poisoned} of {len(made)} requests are poisoned")
-    return _values(scorer, made)
+    return _values(scorer, made, offsets)
 
 
 if __name__ == "__main__":
