@@ -23,6 +23,7 @@ from app.rank_route import Exchange, Header, RankRoute, Reply, lines, new_reques
 RANK_PATH = RankRoute.path.encode()
 RANK_LINE = b"POST %b HTTP/1.1\r\n" % RANK_PATH  # how almost every request begins
 LINGER_SECONDS = 2.0
+CHEAP_BODY_BYTES = 2_048  # to read so few costs no more than to ask first whether they would be refused
 MAX_HEAD_BYTES = 65_536  # past the limit that has a polite answer, this one saves memory
 
 
@@ -363,6 +364,10 @@ class RankCycle(RequestResponseCycle):
             self._rank()
 
     def _rank(self) -> None:
+        if self._size > CHEAP_BODY_BYTES:
+            self.exchange.turn_away()
+            if self.response_complete:
+                return
         chunks = self._chunks
         self.exchange.rank(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 

@@ -57,9 +57,6 @@ ROWS_GUESSED_SHARE = 0.5
 # see: a busy loop reads a request late, and comes late to its scores.
 DUE_SHARE = 0.6
 
-# Reading a body that is so small costs no more than asking first whether it would be refused.
-CHEAP_BODY_BYTES = 2_048
-
 REFUSAL_LOG_SECONDS = 0.1
 
 JSON = b"application/json"
@@ -198,8 +195,6 @@ class Exchange:
         """Decode the body and stand in line to be scored."""
         route = self._route
         try:
-            if len(body) > CHEAP_BODY_BYTES:
-                self._refuse_early()
             request = route.decode(body, self._media)
             self._decoded_at = route.clock()
             self._enter(request)
@@ -337,7 +332,7 @@ class Exchange:
             self._degraded,
             explanations,
         )
-        if self.caller.accept and wants_arrow(self.caller):
+        if wants_arrow(self.caller):
             self._deliver(ranking, rows, _ARROW_LINE + passport.lines, arrow_body.encode(answer))
         else:
             self._deliver(ranking, rows, _JSON_LINE + passport.lines, _json(answer))

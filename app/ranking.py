@@ -173,7 +173,7 @@ class Scorer:
         return self.derived.fill([(rows, work.candidates, work.lookup.found) for rows, work in batch])  # type: ignore[misc] # looked up just now, or with the piece before
 
     def score(self, batch: Sequence[Work]) -> Sequence[Scores]:
-        made = [work.rows if work.maker is self.maker else self.own(work).rows for work in batch]
+        made = [self.own(work).rows for work in batch]
         offsets = offsets_of(made)
         values = self.values(made, offsets)
         if (watch := self.watch) is not None:
@@ -298,5 +298,4 @@ class Ranker:
         if self._rules.arranges:
             arranged = self._rules.arrange(request, candidates, order.tolist(), scores.tolist())[: request.top_k]
             return [RankedActivity(activity, score, place) for place, (activity, score) in enumerate(arranged, 1)]
-        first = order if request.top_k is None else order[: request.top_k]
-        return Standings(ids_of(candidates), first, scores)
+        return Standings(ids_of(candidates), order[: request.top_k], scores)

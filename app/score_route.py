@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from app.errors import Problem, too_many_rows, unsupported_media
 from app.experiment import Assignment
 from app.given_rows import Floats, GivenRows
-from app.rank_route import CHEAP_BODY_BYTES, Exchange, Header, RankRoute, Reply, lines
+from app.rank_route import Exchange, Header, RankRoute, Reply, lines
 from app.ranking import ModelReplaced, Ranking, Scores
 from app.rows import Rows
 from app.schemas import RankRequest
@@ -68,10 +68,6 @@ class ScoreExchange(Exchange):
 
     def rank(self, body: bytes) -> None:
         """Read the rows and stand in line to have them scored."""
-        if len(body) > CHEAP_BODY_BYTES:
-            self.turn_away()
-            if self.answered:
-                return
         if len(body) <= AT_ONCE_BYTES or self._is_binary():
             self._enter_once(partial(self._read, body))
             return

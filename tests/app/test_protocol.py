@@ -10,8 +10,7 @@ import pytest
 from served import listening
 from structlog.testing import capture_logs
 
-from app.protocol import MAX_HEAD_BYTES, RANK_LINE, HttpProtocol
-from app.rank_route import CHEAP_BODY_BYTES
+from app.protocol import CHEAP_BODY_BYTES, MAX_HEAD_BYTES, RANK_LINE, HttpProtocol
 from app.service import Service
 from batching import QueueFull
 
