@@ -1,6 +1,7 @@
 """What ranks for a variant: a model, the rows it wants, the rules around it, and what its batches cost."""
 
 import time
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -169,5 +170,5 @@ def sample(scorer: Scorer, one: Served, rows: int) -> Work:
     pairs = None
     if scorer.derived is not None:
         pairs = golden[random.integers(len(golden), size=rows)][:, scorer.derived.pairs]
-    made = Rows(golden[0].tolist(), items, own, [], {}, pairs)
+    made = Rows(array("d", golden[0].tolist()), items, own, [], {}, pairs)
     return Work(None, range(rows), scorer.maker, made, Lookup(None))

@@ -6,6 +6,7 @@ stays the same until a series begins or ends, so that is kept here, as the libra
 
 import os
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from math import fsum
@@ -86,7 +87,7 @@ class Histogram(_Metric, prometheus_client.Histogram):
 
     def _metric_init(self) -> None:
         super()._metric_init()
-        self._unsorted: list[float] = []
+        self._unsorted = array("d")
         self._bounds = np.array(self._upper_bounds)
 
     def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
@@ -97,16 +98,17 @@ class Histogram(_Metric, prometheus_client.Histogram):
             self.sort()
 
     def observe_all(self, amounts: Sequence[float]) -> None:
-        self._unsorted += amounts
+        self._unsorted.extend(amounts)
         self.sort()
 
     def sort(self) -> None:
-        amounts, self._unsorted = self._unsorted, []
+        amounts, self._unsorted = self._unsorted, array("d")
         if not amounts:
             return
-        found = np.bincount(np.searchsorted(self._bounds, amounts))
-        for bucket in np.flatnonzero(found).tolist():
-            self._buckets[bucket].inc(int(found[bucket]))
+        found = np.bincount(self._bounds.searchsorted(np.frombuffer(amounts)))
+        for bucket, count in enumerate(found.tolist()):
+            if count:
+                self._buckets[bucket].inc(count)
         self._sum.inc(fsum(amounts))
 
     def values(self) -> list[float]:

@@ -60,13 +60,13 @@ class Heartbeat:
         if self._reading_since is None:
             self._reading_since = now
             self._loop.call_soon(self._has_read)  # it runs once everything that is there was read
-        return max(self._standing_lag_seconds, self._overdue_seconds(now) + now - self._reading_since)
+        lag = now - self._reading_since
+        if now > self._due_at:
+            lag += now - self._due_at
+        return max(self._standing_lag_seconds, lag)
 
     def _has_read(self) -> None:
         self._reading_since = None
-
-    def _overdue_seconds(self, now: float) -> float:
-        return now - self._due_at if now > self._due_at else 0.0
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -84,7 +84,7 @@ class Heartbeat:
         self._timer = self._loop.call_later(INTERVAL_SECONDS, self._beat)
 
     def _beat(self) -> None:
-        self._lags.append(self._overdue_seconds(time.monotonic()))
+        self._lags.append(max(0.0, time.monotonic() - self._due_at))
         self._standing_lag_seconds = min(self._lags[beat] for beat in range(-STANDING_BEATS, 0))
         self.beats += 1
         if self.beats % BEATS_PER_WINDOW == 0:

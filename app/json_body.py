@@ -46,14 +46,14 @@ class JsonBody:
         fields = shape.activity
         self._rest: msgspec.json.Decoder[RankRequest] = msgspec.json.Decoder(shape.rest_type)
         self._nobody, self._nothing = np.empty(0, np.int64), np.empty((0, len(fields)))
-        self._lexicon, firsts = _lexicon(fields)
-        self._fields = np.array([[KINDS[field.type] for field in fields], firsts], np.int64)
-        self._habit = np.zeros((4, len(fields)), np.uint64)
+        lexicon, firsts = _lexicon(fields)
+        kinds = np.array([[KINDS[field.type] for field in fields], firsts], np.int64)
+        habit = np.zeros((4, len(fields)), np.uint64)
+        seen = np.zeros((1 << (2 * shape.max_candidates).bit_length(), 2), np.uint64)
         self._values = np.empty((shape.max_candidates, len(fields)))
-        self._bits = self._values.view(np.uint64)
         self._bringing = np.empty(shape.max_candidates, np.int64)
         self._ids = np.empty(shape.max_candidates * (MAX_ID_LENGTH + 1) + PADDING, np.uint8)
-        self._seen = np.zeros((1 << (2 * shape.max_candidates).bit_length(), 2), np.uint64)
+        self._memory = (*lexicon, kinds, habit, seen, self._values.view(np.uint64), self._bringing, self._ids)
         self._turn = 0
         if not one_by_one:
             self.read(b'{"candidates":[{"id":"A1","features":{}}]}')  # compiles
@@ -86,17 +86,7 @@ class JsonBody:
     def scan(self, text: NDArray[np.uint8]) -> tuple[int, int, int, int, int]:
         """What `json_scan.scan` finds in a text with `PADDING` zeros at its end; it is in this object's memory."""
         self._turn += 1
-        found: tuple[int, int, int, int, int] = json_scan.scan(
-            text,
-            self._lexicon,
-            self._fields,
-            self._habit,
-            self._seen,
-            self._turn,
-            self._bits,
-            self._bringing,
-            self._ids,
-        )
+        found: tuple[int, int, int, int, int] = json_scan.scan(text, self._turn, *self._memory)
         return found
 
 

@@ -412,7 +412,7 @@ def candidates_at(text, place, lexicon, fields, habit, bits, bringing, ids):  # 
     return _0, count, brought, used
 
 
-def _scan(text, lexicon, fields, habit, seen, turn, bits, bringing, ids):  # type: ignore[no-untyped-def]
+def _scan(text, turn, slots, entries, words, fields, habit, seen, bits, bringing, ids):  # type: ignore[no-untyped-def]
     """The `start` and the `end` of a body's list of candidates, and `count`, `brought` and `used`; all 0 if not plain.
 
     Of `count` candidates, number `bringing[k]` brings the features in row k of `bits` (doubles, in the order of the
@@ -420,9 +420,10 @@ def _scan(text, lexicon, fields, habit, seen, turn, bits, bringing, ids):  # typ
     The list is checked, that none of its ids stands twice, and that no other member of the body has its name. What is
     around it is not: it is JSON if it is with another value in there.
 
-    `fields` (2, fields) are kinds, and of categories the first entry in the `lexicon`. `habit` (4, fields) and `seen`,
-    that of `are_distinct`, are scratch; `turn` is another number each time.
+    `slots`, `entries` and `words` are a lexicon; `fields` (2, fields) are kinds, and of categories the first entry in
+    it. `habit` (4, fields) and `seen`, that of `are_distinct`, are scratch; `turn` is another number each time.
     """
+    lexicon = slots, entries, words  # not given as one: numba would look at a tuple's parts each time to tell its type
     habit[:] = _0
     nothing = (_0, _0, _0, _0, _0)
     start, end, count, brought, used = nothing

@@ -28,6 +28,7 @@ from registry import Model
 
 OUTCOMES: tuple[Outcome, ...] = ("ok", "shed", "expired", "cancelled", "invalid", "error")
 STAGES = ("decode", "queue", "features", "score", "encode")
+QUEUE = STAGES.index("queue")
 REASONS: tuple[Reason, ...] = get_args(Reason)
 IGNORABLE_HEADERS = ("X-Visitor-Id", "X-Variant", "X-Request-Id")
 
@@ -319,7 +320,7 @@ class Metrics:
         self._batches = {name: (self.batch_rows.labels(name), self.batch_requests.labels(name)) for name in models}
         self._queue_waits = {name: self.queue_wait.labels(name) for name in variants}
         self._stages = [self.stage.labels(stage) for stage in STAGES]
-        self._stage_seconds: list[Sequence[float]] = []
+        self._answers: dict[Variant | None, list[Sequence[float]]] = {name: [] for name in (*variants, None)}
         self._reasons: dict[tuple[Counter, str, str], Counter] = {}
         for header in IGNORABLE_HEADERS:
             self.ignored_headers.labels(header)
@@ -349,8 +350,9 @@ class Metrics:
 
         `rows` is None for an empty ranking, which was not scored.
         """
-        self._stage_seconds.append(seconds)
-        if len(self._stage_seconds) >= MOST_UNSORTED:
+        answers = self._answers[None if rows is None else variant]
+        answers.append(seconds)
+        if len(answers) >= MOST_UNSORTED:
             self._sort_stages()
         if not usable:
             self.unusable.labels(variant).inc()
@@ -358,17 +360,25 @@ class Metrics:
             self.degraded.labels(variant).inc()
         if rows is None:
             return
-        self._queue_waits[variant].observe(seconds[1])
         if rows.unknown:
             self.unknown_candidate.inc(len(rows.unknown))
         for feature, count in rows.unseen.items():
             self.unknown_category.labels(feature).inc(count)
 
     def _sort_stages(self) -> None:
-        """Tell each stage's histogram what rankings took: many at a time, since there are five for each."""
-        answers, self._stage_seconds = self._stage_seconds, []
-        for stage, seconds in zip(self._stages, zip(*answers, strict=True), strict=False):  # of no answers, no columns
-            stage.observe_all(seconds)
+        """Tell each stage's histogram what rankings took: many at a time, since there are five for each.
+
+        Those that were scored waited in their variant's line; the others are kept under no variant.
+        """
+        for variant, answers in self._answers.items():
+            if not answers:
+                continue
+            columns = list(zip(*answers, strict=True))
+            answers.clear()
+            for stage, seconds in zip(self._stages, columns, strict=True):
+                stage.observe_all(seconds)
+            if variant is not None:
+                self._queue_waits[variant].observe_all(columns[QUEUE])
 
     def scored(self, report: BatchReport) -> None:
         """Take in a batch: the batcher's observer."""

@@ -63,6 +63,8 @@ JSON = b"application/json"
 ARROW = arrow_body.MEDIA_TYPE
 _JSON_LINE, _ARROW_LINE = (b"content-type: %b\r\n" % media for media in (JSON, ARROW))
 
+_OK = int(HTTPStatus.OK)  # an attribute of an enumeration costs a call
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -160,7 +162,9 @@ class Exchange:
         self.assignment = self._assign()
         self.request_id = caller.request_id or new_request_id()
         self.answered = False
-        timeout_seconds = min(route.timeout_seconds, caller.timeout_seconds or route.timeout_seconds)
+        timeout_seconds = caller.timeout_seconds
+        if timeout_seconds is None or timeout_seconds > route.timeout_seconds:
+            timeout_seconds = route.timeout_seconds
         self._due_at = arrived_at + DUE_SHARE * timeout_seconds
         self._decoded_at = arrived_at
         self._outcome: Outcome = "error"
@@ -342,20 +346,20 @@ class Exchange:
         route = self._route
         self._ranking = ranking
         self._outcome = "ok"
-        self._status = HTTPStatus.OK
+        self._status = _OK
         decoding = self._decoded_at - self.arrived_at
         queue, features = self._waiting_and_features(ranking)
         score = ranking.score_seconds
         encoding = route.clock() - self._decoded_at - queue - features - score
         seconds = (decoding, queue, features, score, encoding)
         route.metrics.answered(self.assignment.variant, seconds, rows, degraded=self._degraded, usable=ranking.usable)
-        timing = b"server-timing: decode;dur=%.3f, queue;dur=%.3f, features;dur=%.3f, score;dur=%.3f\r\n" % (
+        head += b"server-timing: decode;dur=%.3f, queue;dur=%.3f, features;dur=%.3f, score;dur=%.3f\r\n" % (
             1e3 * decoding,
             1e3 * queue,
             1e3 * features,
             1e3 * score,
         )
-        self._send(head + timing, body)
+        self._send(head, body)
 
     def _passport(self, ranking: Ranking) -> Passport:
         return self._route.service.passport(ranking.model)
@@ -443,7 +447,7 @@ def _json(answer: RankResponse) -> bytes:
 
 
 def new_request_id() -> str:
-    return f"{random.getrandbits(128):032x}"  # a name in logs; nobody is kept out by not knowing it
+    return random.getrandbits(128).to_bytes(16).hex()  # a name in logs; nobody is kept out by not knowing it
 
 
 def lines(headers: Iterable[Header]) -> bytes:

@@ -17,7 +17,7 @@ from app.columns import ids_of
 from app.derived import DerivedColumns, Lookup
 from app.own_rows import renumber
 from app.processing import Rules
-from app.rows import RowMaker, Rows
+from app.rows import RowMaker, Rows, blank_row
 from app.schemas import RankedActivity, RankRequest
 from app.standings import Standings
 from batching import Batcher, Priority, Scored, Shed, Ticket
@@ -123,7 +123,7 @@ class Scorer:
         """Work of whole rows (rows, features) that a caller made, derived features included."""
         count = len(rows)
         pairs = None if self._pairs is None else np.zeros((count, len(self._pairs)))  # not read of whole rows
-        made = Rows([None] * rows.shape[1], np.arange(-1, -1 - count, -1), rows, [], {}, pairs)
+        made = Rows(blank_row(rows.shape[1]), np.arange(-1, -1 - count, -1), rows, [], {}, pairs)
         return Work(None, range(count), self.maker, made, Lookup(None), self.model)
 
     def own(self, work: Work) -> Work:
@@ -173,7 +173,8 @@ class Scorer:
         return self.derived.fill([(rows, work.candidates, work.lookup.found) for rows, work in batch])  # type: ignore[misc] # looked up just now, or with the piece before
 
     def score(self, batch: Sequence[Work]) -> Sequence[Scores]:
-        made = [self.own(work).rows for work in batch]
+        maker = self.maker
+        made = [work.rows if work.maker is maker else self.own(work).rows for work in batch]
         offsets = offsets_of(made)
         values = self.values(made, offsets)
         if (watch := self.watch) is not None:
@@ -183,7 +184,7 @@ class Scorer:
 
     def values(self, made: Sequence[Rows], offsets: Sequence[int]) -> NDArray[np.float64]:
         """The scores of these rows, one after the other, each beginning at its offset. Nobody watches."""
-        contexts = np.array([rows.context for rows in made], np.float64)
+        contexts = _joined_contexts(made)
         starts = np.array(offsets)
         items, own, pairs = _joined_items(made, starts), _joined_own(made), _joined_pairs(made)
         return self.catalog.score(contexts, starts, items, own, pairs)
@@ -199,7 +200,7 @@ class Scorer:
         """Whole rows, as the model saw them, of a candidate of each of these: (len(picked), features)."""
         items = [rows.items[place] for rows, place in picked]
         matrix = self.maker.activities[[max(item, -1) for item in items]]  # what is there of an own row is written over
-        contexts = np.array([rows.context for rows, _ in picked], np.float64)
+        contexts = _joined_contexts([rows for rows, _ in picked])
         matrix[:, self._context] = contexts[:, self._context]
         if self._pairs is not None:
             matrix[:, self._pairs] = [rows.pairs[place] for rows, place in picked]  # type: ignore[index] # filled in
@@ -221,6 +222,10 @@ class Scorer:
 def offsets_of(made: Sequence[Rows]) -> list[int]:
     """Where each one's candidates begin when all stand in one line, and where that ends."""
     return [0, *accumulate([len(rows.items) for rows in made])]
+
+
+def _joined_contexts(made: Sequence[Rows]) -> NDArray[np.float64]:
+    return np.ndarray((len(made), len(made[0].context)), np.float64, bytearray().join([rows.context for rows in made]))
 
 
 def _joined_items(made: Sequence[Rows], offsets: NDArray[np.int64]) -> NDArray[np.int64]:

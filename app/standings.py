@@ -58,7 +58,7 @@ class Standings(Sequence[RankedActivity]):
             return _encode(self._one_by_one())
         text, places = self._ids.text, self._places
         out = np.empty(len(text) + AROUND * (len(places) + 1), np.uint8)
-        end = weave(text, np.empty(len(self._scores), np.uint32), places, self._scores, out)
+        end = weave(text, places, self._scores, out)
         return out[:end].tobytes()
 
     def _one_by_one(self) -> list[RankedActivity]:
@@ -81,12 +81,12 @@ def _copy_line(text, place, out, used):  # type: ignore[no-untyped-def]
             return used
 
 
-def _weave(text, starts, order, scores, out):  # type: ignore[no-untyped-def]
+def _weave(text, order, scores, out):  # type: ignore[no-untyped-def]
     """Write the JSON of activities into `out`, and return where it ends.
 
-    Their ids are lines of `text`, numbered by `order` as the `scores` (lines) are. `starts` (lines) is scratch.
+    Their ids are lines of `text`, numbered by `order` as the `scores` (lines) are.
     """
-    place = _0
+    starts, place = np.empty(scores.size, np.uint32), _0
     for line in range(uint64(starts.size)):
         starts[line] = np.uint32(place)
         place, _ = line_at(text, place)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar
 
 from batching import policy
 from batching.batch import Batch
@@ -122,7 +122,8 @@ class Batcher(Generic[P, R]):
         state = self._state(lane)
         if rows < 1:
             raise ValueError(f"a request has at least one row, not {rows}")
-        self._collect()
+        if self._scoring is not None:
+            self._collect()
         state.tally.offered += 1
         state.tally.offered_rows += rows
         try:
@@ -137,7 +138,8 @@ class Batcher(Generic[P, R]):
             self._end(ticket.state, ticket.answer.outcome)
             raise ticket.take_answer()  # not from a variable, which would hold it, and be held by it
         self._end(ticket.state, Outcome.OK)
-        return cast("Scored[R]", ticket.take_answer())
+        scored: Scored[R] = ticket.take_answer()
+        return scored
 
     def leave(self, ticket: Ticket) -> None:
         """Give up a request: from now on it costs no scoring that has not begun."""
@@ -151,7 +153,8 @@ class Batcher(Generic[P, R]):
         Raises the `Shed` of `submit` and counts it as offered; otherwise returns and leaves no trace.
         """
         state = self._state(lane)
-        self._collect()
+        if self._scoring is not None:
+            self._collect()
         now = self._clock()
         if refusal := self._refusal(state, rows, due_at, priority, now, idle=self._idle()):
             state.tally.offered += 1
@@ -195,8 +198,7 @@ class Batcher(Generic[P, R]):
 
         A busy loop comes to it only after all that is ready to be read, and the scorer would be idle so long.
         """
-        if self._scoring is not None:
-            self._executor.collect()
+        self._executor.collect()
 
     def _admit(self, state: LaneState, request: P, rows: int, due_at: float, priority: Priority) -> Ticket:
         """A ticket in line, or a refusal by name."""
@@ -339,7 +341,7 @@ class Batcher(Generic[P, R]):
         if not taken.tickets:
             return None
         batch = Batch(state, taken, taken.reason or reason, now)
-        if any(rows < ticket.rows for ticket, rows in zip(taken.tickets, taken.piece_rows, strict=True)):
+        if taken.in_pieces:
             self._split(batch)
         return batch
 
@@ -435,7 +437,8 @@ class Batcher(Generic[P, R]):
         for ticket, rows, result in zip(batch.tickets, batch.piece_rows, results, strict=True):
             self._deliver(batch, ticket, rows, result)
         if batch.on_loop or not batch.tickets:
-            self._wake()
+            if self._lanes.anybody_waits():
+                self._wake()
         else:
             self._advance(DispatchReason.GATHERED)
         self._report(batch)
@@ -446,26 +449,24 @@ class Batcher(Generic[P, R]):
     def _deliver(self, batch: Batch, ticket: Ticket, rows: int, result: Any) -> None:
         ticket.rows_scored += rows
         ticket.score_seconds += batch.score_seconds
+        if rows < ticket.rows and not isinstance(result, Failure):
+            ticket.pieces.append(result)
+            if ticket.rows_scored < ticket.rows:
+                return
+            result = self._joined(batch, ticket)
         if isinstance(result, Failure):
             self._fail(batch, ticket, result)
-        elif rows == ticket.rows:
-            self._answer(batch, ticket, result)
         else:
-            ticket.pieces.append(result)
-            if ticket.rows_scored == ticket.rows:
-                self._join(batch, ticket)
+            scored = Scored(result, ticket.queue_seconds, ticket.score_seconds, batch.rows, len(batch.tickets))
+            self._settle(batch.state, ticket, scored)
 
-    def _join(self, batch: Batch, ticket: Ticket) -> None:
+    @staticmethod
+    def _joined(batch: Batch, ticket: Ticket) -> Any:
+        """The result of a request whose pieces are all scored, or a `Failure` of joining them."""
         try:
-            result = batch.lane.join(ticket.pieces)
+            return batch.lane.join(ticket.pieces)
         except Exception as error:  # noqa: BLE001 - a failure of this request, of nobody else
-            self._fail(batch, ticket, without_frames(error))
-        else:
-            self._answer(batch, ticket, result)
-
-    def _answer(self, batch: Batch, ticket: Ticket, result: R) -> None:
-        scored = Scored(result, ticket.queue_seconds, ticket.score_seconds, batch.rows, len(batch.tickets))
-        self._settle(batch.state, ticket, scored)
+            return without_frames(error)
 
     def _fail(self, batch: Batch, ticket: Ticket, failure: Failure) -> None:
         batch.failed_requests += 1
@@ -479,7 +480,7 @@ class Batcher(Generic[P, R]):
         """The one place that answers: whoever left, or has an answer, gets none, and nobody's rows stay behind."""
         if ticket.rows_left:
             state.line.leave(ticket)
-        if not ticket.gone:
+        if not ticket.future.done():
             ticket.answer = answer
             ticket.future.set_result(None)
 

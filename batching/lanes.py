@@ -134,7 +134,7 @@ class Lanes:
         return sum(self.work_seconds(state, state.line.rows) for state in self)
 
     def _predict_full_batch(self) -> None:
-        self.full_batch_seconds = max(self.work_seconds(state, state.line.limit_rows) for state in self)
+        self.full_batch_seconds = max([self.work_seconds(state, state.line.limit_rows) for state in self._states])
 
     def finish_seconds(self, state: LaneState, rows: int, busy_seconds: float) -> float:
         """From now until `rows` more rows of a lane would be scored, as predicted.
@@ -215,8 +215,10 @@ class Lanes:
 
         Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) with equal shares.
         """
-        waiting = [state for state in self if state.line.rows]
-        return min(waiting, key=lambda state: (state.line.head_priority(), state.served_seconds), default=None)
+        waiting = [state for state in self._states if state.line.rows]
+        if len(waiting) < 2:
+            return waiting[0] if waiting else None
+        return min(waiting, key=lambda state: (state.line.head_priority(), state.served_seconds))
 
     def cut(self, state: LaneState, now: float) -> Cut:
         """Take the next batch of a lane out of its line. It may be empty, when all that waited is gone or expired."""

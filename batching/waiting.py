@@ -124,38 +124,38 @@ class WaitingLine:
 
     def head_priority(self) -> Priority:
         """The highest class that waits. Only for a line that is not empty."""
-        return next(priority for priority in Priority if self._classes[priority])
+        return next(priority for priority, tickets in zip(Priority, self._classes, strict=True) if tickets)
 
     def requests_by_class(self) -> tuple[int, ...]:
         return tuple(map(len, self._classes))
 
     def longest_wait_seconds(self, now: float) -> float:
         """The wait of whoever stands in front, in the class where that is longest; 0 when nobody waits."""
-        return max((now - next(iter(tickets)).queued_at for tickets in self._classes if tickets), default=0.0)
+        return max([now - next(iter(tickets)).queued_at for tickets in self._classes if tickets], default=0.0)
 
     def join(self, ticket: Ticket) -> None:
         self._classes[ticket.priority][ticket] = None
-        self._count(ticket, 1)
+        self._count(ticket.rows_left, 1)
 
     def leave(self, ticket: Ticket) -> None:
         """Take a ticket out, wherever it stands; one that does not wait is left alone."""
         tickets = self._classes[ticket.priority]
         if ticket in tickets:
             del tickets[ticket]
-            self._count(ticket, -1)
+            self._count(ticket.rows_left, -1)
 
     def take(self, ticket: Ticket, rows: int) -> None:
         """Hand out so many rows of a waiting ticket. What is left of it keeps its place."""
-        self._count(ticket, -1)
+        self._count(ticket.rows_left, -1)
         ticket.rows_left -= rows
         if ticket.rows_left:
-            self._count(ticket, 1)
+            self._count(ticket.rows_left, 1)
         else:
             del self._classes[ticket.priority][ticket]
 
-    def _count(self, ticket: Ticket, sign: int) -> None:
-        self.rows += sign * ticket.rows_left
-        self.turn_rows += sign * min(ticket.rows_left, self.limit_rows)
+    def _count(self, rows: int, sign: int) -> None:
+        self.rows += sign * rows
+        self.turn_rows += sign * min(rows, self.limit_rows)
 
 
 @dataclass(slots=True)
@@ -163,6 +163,7 @@ class Cut:
     """A batch as it was cut from a line: whose rows, how many of each, how long they waited, for which scorer.
 
     due_at: the earliest deadline that this batch can keep.
+    in_pieces: whether any of the tickets has rows in another batch, too.
     expired: those that were taken out of the line because they could not finish in time any more.
     """
 
@@ -172,14 +173,19 @@ class Cut:
     waited_seconds: list[float] = field(default_factory=list)
     rows: int = 0
     due_at: float = float("inf")
+    in_pieces: bool = False
     expired: list[Ticket] = field(default_factory=list)
     reason: DispatchReason | None = None
 
-    def add(self, ticket: Ticket, rows: int, waited_seconds: float) -> None:
+    def add(self, ticket: Ticket, rows: int, now: float) -> None:
+        if ticket.rows_left == ticket.rows:
+            ticket.queue_seconds = now - ticket.arrived_at
         self.tickets.append(ticket)
         self.piece_rows.append(rows)
-        self.waited_seconds.append(waited_seconds)
+        self.waited_seconds.append(now - ticket.queued_at)
         self.rows += rows
+        if rows < ticket.rows:
+            self.in_pieces = True
 
 
 def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
@@ -193,7 +199,7 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
     """
     taken = Cut(lane)
     while taken.rows < line.limit_rows and (ticket := line.call_next()) is not None:
-        if ticket.gone:
+        if ticket.future.done():  # it is gone
             line.leave(ticket)
             continue
         if not taken.tickets:
@@ -213,7 +219,10 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
             break
         if finish_at <= ticket.due_at:
             taken.due_at = min(taken.due_at, ticket.due_at)
-        _give(line, taken, ticket, rows, now)
+        taken.add(ticket, rows, now)
+        line.take(ticket, rows)
+        if ticket.rows_left:
+            _keep_place(ticket, taken.lane, now, had_turn=rows == line.limit_rows)
     if taken.rows == line.limit_rows:
         taken.reason = DispatchReason.FULL
     return taken
@@ -223,13 +232,9 @@ def _finish_seconds(model: CostModel, rows: int, line: WaitingLine) -> float:
     return model.seconds(rows, batch_count(rows, line.limit_rows))
 
 
-def _give(line: WaitingLine, taken: Cut, ticket: Ticket, rows: int, now: float) -> None:
-    if ticket.rows_left == ticket.rows:
-        ticket.queue_seconds = now - ticket.arrived_at
-    taken.add(ticket, rows, now - ticket.queued_at)
-    line.take(ticket, rows)
-    if ticket.rows_left:
-        ticket.lane = taken.lane
-        ticket.had_turn = rows == line.limit_rows
-        if ticket.had_turn:
-            ticket.queued_at = now
+def _keep_place(ticket: Ticket, lane: Any, now: float, *, had_turn: bool) -> None:
+    """What waits on of a request whose piece was taken: for the same scorer, and from now on if it had its turn."""
+    ticket.lane = lane
+    ticket.had_turn = had_turn
+    if had_turn:
+        ticket.queued_at = now
