@@ -472,6 +472,6 @@ def media_of(caller: Caller) -> bytes:
 
 def wants_arrow(caller: Caller) -> bool:
     """Whether the answer is to be a record batch: whoever does not name that media type gets JSON."""
-    return ARROW in caller.accept and any(
+    return caller.accept.find(ARROW) >= 0 and any(  # `in` would first take the text for a number, and fail
         part.partition(b";")[0].strip() == ARROW for part in caller.accept.split(b",")
     )
