@@ -5,6 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -15,20 +16,17 @@ from features import DERIVED_BY_NAME, Catalog, DerivedFeatures, Visitor
 from registry import Feature
 
 
-class Lookup:
+class Lookup(Struct, eq=False):
     """One ranking's visitor, and what is known of them once a batch looked: once, however many pieces are scored.
 
     visitor: their id; None for a caller that names none. seconds: what looking and filling in took. ready_at: when
     that was done, by the clock of the batcher; 0 before.
     """
 
-    __slots__ = ("found", "ready_at", "seconds", "visitor")
-
-    def __init__(self, visitor: str | None) -> None:
-        self.visitor = visitor
-        self.found: Visitor | None = None
-        self.seconds = 0.0
-        self.ready_at = 0.0
+    visitor: str | None
+    found: Visitor | None = None
+    seconds: float = 0.0
+    ready_at: float = 0.0
 
     @property
     def degraded(self) -> bool:

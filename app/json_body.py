@@ -20,6 +20,7 @@ KINDS: Final = {
     "category": json_scan.CATEGORY,
 }
 _PADDING: Final = bytes(PADDING)
+FIRST_ROOM: Final = 4_096  # bytes
 
 
 class Lexicon(NamedTuple):
@@ -55,6 +56,7 @@ class JsonBody:
         self._ids = np.empty(shape.max_candidates * (MAX_ID_LENGTH + 1) + PADDING, np.uint8)
         self._memory = (*lexicon, kinds, habit, seen, self._values.view(np.uint64), self._bringing, self._ids)
         self._turn = 0
+        self._make_room(FIRST_ROOM)
         if not one_by_one:
             self.read(b'{"candidates":[{"id":"A1","features":{}}]}')  # compiles
 
@@ -67,7 +69,7 @@ class JsonBody:
 
     def read(self, body: bytes) -> RankRequest | None:
         """The request in a body of the plain form, as `RequestShape.decode` reads it; None for any other body."""
-        start, end, candidates, brought, used = self.scan(np.frombuffer(body + _PADDING, np.uint8))
+        start, end, candidates, brought, used = self.scan(self._placed(body))
         if not end:
             return None
         try:
@@ -82,6 +84,19 @@ class JsonBody:
         if request.top_k is not None:
             request.top_k = int(request.top_k)
         return request
+
+    def _placed(self, body: bytes) -> NDArray[np.uint8]:
+        """The body in this object's memory, with zeros behind it."""
+        size, whole = len(body), len(body) + PADDING
+        if whole > len(self._room):
+            self._make_room(2 * whole)
+        self._room[:size] = body
+        self._room[size:whole] = _PADDING
+        return self._text
+
+    def _make_room(self, size: int) -> None:
+        self._text = np.empty(size, np.uint8)
+        self._room = self._text.data
 
     def scan(self, text: NDArray[np.uint8]) -> tuple[int, int, int, int, int]:
         """What `json_scan.scan` finds in a text with `PADDING` zeros at its end; it is in this object's memory."""

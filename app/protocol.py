@@ -18,12 +18,11 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from app.deadlines import Deadlines
 from app.errors import PROBLEM_JSON, Problem, headers_too_large, malformed_http
-from app.rank_route import Exchange, Header, RankRoute, Reply, lines, new_request_id
+from app.rank_route import CHEAP_BODY_BYTES, Exchange, Header, RankRoute, Reply, lines, new_request_id
 
 RANK_PATH = RankRoute.path.encode()
 RANK_LINE = b"POST %b HTTP/1.1\r\n" % RANK_PATH  # how almost every request begins
 LINGER_SECONDS = 2.0
-CHEAP_BODY_BYTES = 2_048  # to read so few costs no more than to ask first whether they would be refused
 MAX_HEAD_BYTES = 65_536  # past the limit that has a polite answer, this one saves memory
 
 
@@ -151,7 +150,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
-        self._ranking = None
         self._receiving = True
         self._has_headers = False
         self._head_bytes = 0
@@ -192,7 +190,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_watched:
             self._end_receipt()
         if self._ranking is not None:
-            self._ranking.complete()
+            ranking, self._ranking = self._ranking, None
+            ranking.complete()
         elif not self._deaf:
             super().on_message_complete()
 
@@ -335,7 +334,7 @@ class RankCycle(RequestResponseCycle):
         self.exchange.open()
         if self.response_complete:
             return
-        if self._size > protocol.route.settings.max_body_bytes:
+        if self._size > protocol.route.max_body_bytes:
             self.exchange.body_too_large()
         elif not self.more_body:
             self._rank()
@@ -355,7 +354,7 @@ class RankCycle(RequestResponseCycle):
             return
         self._size += len(chunk)
         self._chunks.append(chunk)
-        if self._size > self._protocol.route.settings.max_body_bytes and self._protocol.answering is self:
+        if self._size > self._protocol.route.max_body_bytes and self._protocol.answering is self:
             self.exchange.body_too_large()
 
     def complete(self) -> None:
@@ -377,6 +376,8 @@ class RankCycle(RequestResponseCycle):
         self.response_complete = True
         self._chunks = []
         protocol.answering = None
+        if protocol.cycle is self:  # what is over goes now, and leaves its memory, which is near, to the next request
+            protocol.cycle = None  # type: ignore[assignment] # as uvicorn begins
         if close:
             self.keep_alive = False
         whole = b"%b%b%bcontent-length: %d\r\n%b%b" % (

@@ -37,7 +37,7 @@ from app.ranking import Ranking, Scorer, Work
 from app.rows import Rows
 from app.schemas import Explanation, RankRequest, RankResponse
 from app.service import Passport, Service
-from app.standings import Standings, warm_up
+from app.standings import Standings, Weaver
 from app.tracing import Ended
 from batching import Expired, Shed, Ticket
 
@@ -48,7 +48,9 @@ Header = tuple[bytes, bytes]
 # Sends a status, header lines that end with CRLF each, and a body; closes the connection afterwards when told to.
 Reply = Callable[[int, bytes, bytes, bool], None]
 
-# How many bytes of a body a candidate takes is learned from the bodies that were read.
+CHEAP_BODY_BYTES = 2_048  # to read so few costs no more than to ask first whether they would be refused
+
+# How many bytes of a body a candidate takes is learned from larger bodies.
 FIRST_ROW_BYTES = 500.0
 ROW_BYTES_LEARNING = 0.05
 ROWS_GUESSED_SHARE = 0.5
@@ -80,11 +82,12 @@ class RankRoute:
         self.metrics = service.metrics
         self.traces = service.traces
         self.timeout_seconds = service.settings.request_timeout_ms / 1e3
+        self.max_body_bytes = service.settings.max_body_bytes
         self.clock = time.perf_counter  # the batcher's clock, too: deadlines are points of it
         self._decoders = self._make_decoders()
         self._row_bytes = dict.fromkeys(self._decoders, FIRST_ROW_BYTES)
         self._refusal_logged_at = 0.0
-        warm_up()
+        self._weaver = Weaver()
 
     def _make_decoders(self) -> dict[bytes, Callable[[bytes], RankRequest]]:
         shape, one_by_one = self.service.shape, self.service.rules_see_candidates
@@ -100,9 +103,15 @@ class RankRoute:
     def decode(self, body: bytes, media: bytes) -> RankRequest:
         """The request in a body of that media type; raises `Problem`."""
         request = self._decoders[media](body)
-        if rows := len(request.candidates):
+        if len(body) > CHEAP_BODY_BYTES and (rows := len(request.candidates)):
             self._row_bytes[media] += ROW_BYTES_LEARNING * (len(body) / rows - self._row_bytes[media])
         return request
+
+    def json(self, answer: RankResponse) -> bytes:
+        """The body of an answer, which is used up."""
+        if isinstance(answer.ranking, Standings):
+            answer.ranking = Raw(self._weaver.json(answer.ranking))  # type: ignore[assignment] # which is its JSON
+        return _encode(answer)
 
     def rows_at_least(self, caller: Caller, media: bytes) -> int:
         """A low guess of how many rows a body will make, from its length: the door itself decides the others."""
@@ -181,10 +190,11 @@ class Exchange:
         route.metrics.arrived(self.assignment, caller.ignored)
 
     def open(self) -> None:
-        """Look at the headers."""
+        """Look at the headers, and whether the event loop is in time for this."""
         try:
             self._check_headers()
-            self._check_lag()
+            due_seconds = self._due_at - self.arrived_at
+            self._route.service.check_lag(self.assignment.variant, self.caller.priority, due_seconds)
         except Exception as error:  # noqa: BLE001 whatever happens has an answer
             self.refuse(error)
 
@@ -225,7 +235,7 @@ class Exchange:
         error.__traceback__ = None  # its frames may hold a future that holds it: no such circle either
 
     def body_too_large(self) -> None:
-        self.refuse(body_too_large(self._route.settings.max_body_bytes))
+        self.refuse(body_too_large(self._route.max_body_bytes))
 
     def body_too_slow(self) -> None:
         self.refuse(body_too_slow(self._route.settings.body_timeout_seconds))
@@ -254,13 +264,9 @@ class Exchange:
     def _check_headers(self) -> None:
         self.caller.check()
         self._media = self._media_of_body()
-        limit = self._route.settings.max_body_bytes
-        if self.caller.content_length is not None and self.caller.content_length > limit:
+        length, limit = self.caller.content_length, self._route.max_body_bytes
+        if length is not None and length > limit:
             raise body_too_large(limit)
-
-    def _check_lag(self) -> None:
-        due_seconds = self._due_at - self.arrived_at
-        self._route.service.check_lag(self.assignment.variant, self.caller.priority, due_seconds)
 
     def _refuse_early(self) -> None:
         service, variant, priority = self._route.service, self.assignment.variant, self.caller.priority
@@ -339,7 +345,7 @@ class Exchange:
         if wants_arrow(self.caller):
             self._deliver(ranking, rows, _ARROW_LINE + passport.lines, arrow_body.encode(answer))
         else:
-            self._deliver(ranking, rows, _JSON_LINE + passport.lines, _json(answer))
+            self._deliver(ranking, rows, _JSON_LINE + passport.lines, self._route.json(answer))
 
     def _deliver(self, ranking: Ranking, rows: Rows | None, head: bytes, body: bytes) -> None:
         """Send an answer, and account for it; `rows` are what was scored for it, if anything was."""
@@ -438,12 +444,6 @@ class Exchange:
 
 def _nobody(status: int, head: bytes, body: bytes, close: bool) -> None:
     """The reply of an exchange that is over."""
-
-
-def _json(answer: RankResponse) -> bytes:
-    if isinstance(answer.ranking, Standings):
-        answer.ranking = Raw(answer.ranking.json())  # type: ignore[assignment] # which is its JSON
-    return _encode(answer)
 
 
 def new_request_id() -> str:

@@ -35,16 +35,16 @@ _encode = msgspec.json.Encoder().encode
 class Standings(Sequence[RankedActivity]):
     """Activities from first to last: their `places` (int64) among `ids` and `scores`, which are of all candidates."""
 
-    __slots__ = ("_activities", "_ids", "_places", "_scores")
+    __slots__ = ("_activities", "ids", "places", "scores")
 
     def __init__(self, ids: Sequence[str], places: Places, scores: Floats) -> None:
-        self._ids = ids
-        self._places = places
-        self._scores = scores
+        self.ids = ids
+        self.places = places
+        self.scores = scores
         self._activities: list[RankedActivity] | None = None
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __iter__(self) -> Iterator[RankedActivity]:
         return iter(self._one_by_one())
@@ -52,20 +52,33 @@ class Standings(Sequence[RankedActivity]):
     def __getitem__(self, place: Any) -> Any:
         return self._one_by_one()[place]
 
-    def json(self) -> bytes:
-        """What `msgspec` makes of the activities."""
-        if type(self._ids) is not IdLines:
-            return _encode(self._one_by_one())
-        text, places = self._ids.text, self._places
-        out = np.empty(len(text) + AROUND * (len(places) + 1), np.uint8)
-        end = weave(text, places, self._scores, out)
-        return out[:end].tobytes()
-
     def _one_by_one(self) -> list[RankedActivity]:
         if self._activities is None:
-            ids = map(self._ids.__getitem__, self._places.tolist())
-            self._activities = list(map(RankedActivity, ids, self._scores[self._places].tolist(), count(1)))
+            ids = map(self.ids.__getitem__, self.places.tolist())
+            self._activities = list(map(RankedActivity, ids, self.scores[self.places].tolist(), count(1)))
         return self._activities
+
+
+class Weaver:
+    """Makes JSON of standings, for one thread: each is written into the same memory."""
+
+    def __init__(self) -> None:
+        self._make_room(AROUND)
+        self.json(Standings(IdLines(as_text("A1" + END), 1), np.zeros(1, np.int64), np.zeros(1)))  # compiles
+
+    def json(self, standings: Standings) -> bytes:
+        """What `msgspec` makes of the activities."""
+        ids, places = standings.ids, standings.places
+        if type(ids) is not IdLines:
+            return _encode(list(standings))
+        needed = len(ids.text) + AROUND * (len(places) + 1)
+        if needed > len(self._room):
+            self._make_room(2 * needed)
+        return bytes(self._room[: weave(ids.text, places, standings.scores, self._out)])
+
+    def _make_room(self, size: int) -> None:
+        self._out = np.empty(size, np.uint8)
+        self._room = self._out.data
 
 
 @njit(**INLINE)
@@ -110,8 +123,3 @@ def _weave(text, order, scores, out):  # type: ignore[no-untyped-def]
 
 
 weave: Any = compiled(_weave)
-
-
-def warm_up() -> None:
-    """Compile what the first answer would wait for."""
-    Standings(IdLines(as_text("A1" + END), 1), np.zeros(1, np.int64), np.zeros(1)).json()

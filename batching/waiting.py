@@ -4,6 +4,7 @@ from asyncio import Future
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from batching.policy import CostModel, Priority, batch_count
@@ -153,6 +154,19 @@ class WaitingLine:
         else:
             del self._classes[ticket.priority][ticket]
 
+    def everybody(self) -> list[Ticket]:
+        """All who wait, class after class."""
+        critical, normal, sheddable = self._classes
+        return [*critical, *normal, *sheddable]
+
+    def take_all(self) -> None:
+        """Hand out all rows of everybody."""
+        for tickets in self._classes:
+            for ticket in tickets:
+                ticket.rows_left = 0
+            tickets.clear()
+        self.rows = self.turn_rows = 0
+
     def _count(self, rows: int, sign: int) -> None:
         self.rows += sign * rows
         self.turn_rows += sign * min(rows, self.limit_rows)
@@ -162,7 +176,6 @@ class WaitingLine:
 class Cut:
     """A batch as it was cut from a line: whose rows, how many of each, how long they waited, for which scorer.
 
-    due_at: the earliest deadline that this batch can keep.
     in_pieces: whether any of the tickets has rows in another batch, too.
     expired: those that were taken out of the line because they could not finish in time any more.
     """
@@ -172,7 +185,6 @@ class Cut:
     piece_rows: list[int] = field(default_factory=list)
     waited_seconds: list[float] = field(default_factory=list)
     rows: int = 0
-    due_at: float = float("inf")
     in_pieces: bool = False
     expired: list[Ticket] = field(default_factory=list)
     reason: DispatchReason | None = None
@@ -197,7 +209,31 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
     would become late because of one more is not made to wait for it. The pieces of a request stay with one scorer, so
     a batch ends where that changes.
     """
-    taken = Cut(lane)
+    rows = line.rows
+    if rows <= line.limit_rows and _can_all_go(tickets := line.everybody(), now + model.seconds(rows)):
+        line.take_all()
+        for ticket in tickets:
+            ticket.queue_seconds = now - ticket.arrived_at
+        waited_seconds = [ticket.queue_seconds for ticket in tickets]
+        taken = Cut(lane, tickets, [ticket.rows for ticket in tickets], waited_seconds, rows)
+    else:
+        taken = cut_one_by_one(line, lane, model, now)
+    if taken.rows == line.limit_rows:
+        taken.reason = DispatchReason.FULL
+    return taken
+
+
+def _can_all_go(tickets: list[Ticket], finish_at: float) -> bool:
+    """Whether nobody is gone, or late, or has a piece with some scorer: then one look at each decides nothing more."""
+    for ticket in tickets:  # noqa: SIM110 half the time of all(), for each request
+        if ticket.due_at < finish_at or ticket.lane is not None or ticket.future.done():
+            return False
+    return True
+
+
+def cut_one_by_one(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
+    """What `cut` takes, for all lines."""
+    taken, due_at = Cut(lane), inf
     while taken.rows < line.limit_rows and (ticket := line.call_next()) is not None:
         if ticket.future.done():  # it is gone
             line.leave(ticket)
@@ -214,17 +250,15 @@ def cut(line: WaitingLine, lane: Any, model: CostModel, now: float) -> Cut:
             line.leave(ticket)
             taken.expired.append(ticket)
             continue
-        if taken.due_at < finish_at:
+        if due_at < finish_at:
             taken.reason = DispatchReason.DEADLINE
             break
         if finish_at <= ticket.due_at:
-            taken.due_at = min(taken.due_at, ticket.due_at)
+            due_at = min(due_at, ticket.due_at)
         taken.add(ticket, rows, now)
         line.take(ticket, rows)
         if ticket.rows_left:
             _keep_place(ticket, taken.lane, now, had_turn=rows == line.limit_rows)
-    if taken.rows == line.limit_rows:
-        taken.reason = DispatchReason.FULL
     return taken
 
 

@@ -36,7 +36,6 @@ def main() -> None:
             text = space[-end - PADDING :]
             text[:end] = np.frombuffer(whole[:end], np.uint8)
             text[end:] = 0
-            text.flags.writeable = False
             _, end_of_list, *_ = body.scan(text)
             counts[end_of_list == 0] += 1
     print(*counts)

@@ -10,7 +10,8 @@ import pytest
 from served import listening
 from structlog.testing import capture_logs
 
-from app.protocol import CHEAP_BODY_BYTES, MAX_HEAD_BYTES, RANK_LINE, HttpProtocol
+from app.protocol import MAX_HEAD_BYTES, RANK_LINE, HttpProtocol, RankCycle
+from app.rank_route import CHEAP_BODY_BYTES, Exchange
 from app.service import Service
 from batching import QueueFull
 
@@ -309,3 +310,11 @@ async def test_a_request_leaves_nothing_to_the_garbage_collector(caller: Wire) -
         assert gc.collect() < 50  # the test's own readers; an exchange in a circle would be some ten objects each
     finally:
         gc.enable()
+
+
+async def test_an_idle_connection_keeps_nothing_of_what_was_asked_last(caller: Wire) -> None:
+    for _ in range(3):
+        caller.send(request())
+        assert (await caller.answer())[0] == 200
+    await asyncio.sleep(0)  # the batcher's last callback
+    assert not [one for one in gc.get_objects() if isinstance(one, Exchange | RankCycle)]

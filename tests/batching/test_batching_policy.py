@@ -1,6 +1,7 @@
 """The decisions, as arithmetic."""
 
 import math
+from concurrent.futures import Future
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from batching import Cost, DeadlineOutOfReach, Limits, Overloaded, Priority, QueueFull
 from batching.lanes import Lane, Lanes
 from batching.policy import CostModel, OverloadFlag, budget_seconds, refusal
-from batching.waiting import Ticket, WaitingLine
+from batching.report import DispatchReason
+from batching.waiting import Ticket, WaitingLine, cut, cut_one_by_one
 
 REFERENCE = Cost(35e-6, 22e-6)  # LightGBM, 300 trees of 63 leaves
 COMPILED = Cost(5e-6, 0.25e-6)
@@ -263,3 +265,47 @@ def test_a_line_counts_exactly_whatever_joins_leaves_and_is_taken(data):
         assert line.rows == sum(ticket.rows_left for ticket in inside)
         assert line.turn_rows == sum(min(ticket.rows_left, line.limit_rows) for ticket in inside)
         assert len(line) == len(inside) == sum(line.requests_by_class())
+
+
+def line_of(asked: list[tuple[Priority, int, float, bool, bool, int]], limit_rows: int) -> WaitingLine:
+    """Requests in line: priority, rows, deadline, whether each is a probe and whether it is gone, rows cut before."""
+    line = WaitingLine()
+    line.resize(limit_rows)
+    for number, (priority, rows, due_at, probe, gone, begun) in enumerate(asked):
+        future: Future[None] = Future()
+        if gone:
+            future.cancel()
+        ticket = Ticket(
+            None, future, number, rows=rows, due_at=due_at, priority=priority, now=number * 1e-5, probe=probe
+        )
+        line.join(ticket)
+        if 0 < begun < rows:
+            line.take(ticket, begun)
+            ticket.lane = "the one before"
+    return line
+
+
+waiting = st.tuples(
+    st.sampled_from(Priority),
+    st.integers(1, 12),
+    st.floats(1.0, 1.4),
+    st.booleans(),
+    st.sampled_from([False] * 5 + [True]),
+    st.sampled_from([0] * 5 + [1, 2]),
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(waiting, max_size=8), st.integers(1, 60))
+def test_a_line_that_can_go_as_a_whole_is_cut_as_it_would_be_one_by_one(asked, limit_rows):
+    model = CostModel(Cost(0.1, 0.005))
+    one, other = line_of(asked, limit_rows), line_of(asked, limit_rows)
+    taken, expected = cut(one, "now", model, 1.0), cut_one_by_one(other, "now", model, 1.0)
+    if expected.rows == limit_rows:
+        expected.reason = DispatchReason.FULL
+    for found in (taken, expected):
+        found.tickets = [(each.request, each.rows_left, each.queue_seconds) for each in found.tickets]
+        found.expired = [each.request for each in found.expired]
+    assert taken == expected
+    assert [(each.request, each.rows_left) for each in one] == [(each.request, each.rows_left) for each in other]
+    assert (one.rows, one.turn_rows) == (other.rows, other.turn_rows)
