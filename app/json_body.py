@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app import json_scan
 from app.columns import Columns
 from app.id_lines import IdLines
+from app.room import Room
 from app.schemas import MAX_CATEGORY_LENGTH, MAX_ID_LENGTH, Field, RankRequest, RequestShape
 from app.words import MIXER, PADDING
 
@@ -20,7 +21,6 @@ KINDS: Final = {
     "category": json_scan.CATEGORY,
 }
 _PADDING: Final = bytes(PADDING)
-FIRST_ROOM: Final = 4_096  # bytes
 
 
 class Lexicon(NamedTuple):
@@ -56,7 +56,7 @@ class JsonBody:
         self._ids = np.empty(shape.max_candidates * (MAX_ID_LENGTH + 1) + PADDING, np.uint8)
         self._memory = (*lexicon, kinds, habit, seen, self._values.view(np.uint64), self._bringing, self._ids)
         self._turn = 0
-        self._make_room(FIRST_ROOM)
+        self._room = Room()
         if not one_by_one:
             self.read(b'{"candidates":[{"id":"A1","features":{}}]}')  # compiles
 
@@ -87,16 +87,11 @@ class JsonBody:
 
     def _placed(self, body: bytes) -> NDArray[np.uint8]:
         """The body in this object's memory, with zeros behind it."""
-        size, whole = len(body), len(body) + PADDING
-        if whole > len(self._room):
-            self._make_room(2 * whole)
-        self._room[:size] = body
-        self._room[size:whole] = _PADDING
-        return self._text
-
-    def _make_room(self, size: int) -> None:
-        self._text = np.empty(size, np.uint8)
-        self._room = self._text.data
+        size, room = len(body), self._room
+        room.hold(size + PADDING)
+        room.view[:size] = body
+        room.view[size : size + PADDING] = _PADDING
+        return room.text
 
     def scan(self, text: NDArray[np.uint8]) -> tuple[int, int, int, int, int]:
         """What `json_scan.scan` finds in a text with `PADDING` zeros at its end; it is in this object's memory."""

@@ -131,7 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         if self.pipeline:  # what a connection asks ahead is bounded: each answer would let in several requests more
             self.flow.pause_reading()
-        elif self.flow.read_paused:
+        else:
             self.flow.resume_reading()
 
     def look_whether_idle(self) -> None:

@@ -173,8 +173,7 @@ class Scorer:
         return self.derived.fill([(rows, work.candidates, work.lookup.found) for rows, work in batch])  # type: ignore[misc] # looked up just now, or with the piece before
 
     def score(self, batch: Sequence[Work]) -> Sequence[Scores]:
-        maker = self.maker
-        made = [work.rows if work.maker is maker else self.own(work).rows for work in batch]
+        made = [self.own(work).rows for work in batch]
         offsets = offsets_of(made)
         values = self.values(made, offsets)
         if (watch := self.watch) is not None:

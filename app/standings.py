@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.decimals import LONGEST, count_digits, put_digits, put_double
 from app.id_lines import END, IdLines, as_text, line_at
+from app.room import Room
 from app.schemas import RankedActivity
 from app.words import INLINE, as_word, bytes_before, put_word, word_at
 from scoring.kernel_cache import compiled
@@ -63,22 +64,16 @@ class Weaver:
     """Makes JSON of standings, for one thread: each is written into the same memory."""
 
     def __init__(self) -> None:
-        self._make_room(AROUND)
+        self._room = Room()
         self.json(Standings(IdLines(as_text("A1" + END), 1), np.zeros(1, np.int64), np.zeros(1)))  # compiles
 
     def json(self, standings: Standings) -> bytes:
         """What `msgspec` makes of the activities."""
-        ids, places = standings.ids, standings.places
+        ids, places, room = standings.ids, standings.places, self._room
         if type(ids) is not IdLines:
             return _encode(list(standings))
-        needed = len(ids.text) + AROUND * (len(places) + 1)
-        if needed > len(self._room):
-            self._make_room(2 * needed)
-        return bytes(self._room[: weave(ids.text, places, standings.scores, self._out)])
-
-    def _make_room(self, size: int) -> None:
-        self._out = np.empty(size, np.uint8)
-        self._room = self._out.data
+        room.hold(len(ids.text) + AROUND * (len(places) + 1))
+        return bytes(room.view[: weave(ids.text, places, standings.scores, room.text)])
 
 
 @njit(**INLINE)

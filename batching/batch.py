@@ -54,7 +54,7 @@ class Batch:
 
     def keep(self, requests: list[Any]) -> None:
         """Go on with these in place of the requests, without those whose callers left or have their answers."""
-        kept = [each for each in zip(self.tickets, self.piece_rows, requests, strict=True) if not each[0].gone]
+        kept = [each for each in zip(self.tickets, self.piece_rows, requests, strict=True) if not each[0].future.done()]
         self.tickets = [ticket for ticket, _, _ in kept]
         self.piece_rows = [rows for _, rows, _ in kept]
         self.requests = [request for _, _, request in kept]

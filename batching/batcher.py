@@ -122,8 +122,7 @@ class Batcher(Generic[P, R]):
         state = self._state(lane)
         if rows < 1:
             raise ValueError(f"a request has at least one row, not {rows}")
-        if self._scoring is not None:
-            self._collect()
+        self._collect()
         state.tally.offered += 1
         state.tally.offered_rows += rows
         try:
@@ -153,8 +152,7 @@ class Batcher(Generic[P, R]):
         Raises the `Shed` of `submit` and counts it as offered; otherwise returns and leaves no trace.
         """
         state = self._state(lane)
-        if self._scoring is not None:
-            self._collect()
+        self._collect()
         now = self._clock()
         if refusal := self._refusal(state, rows, due_at, priority, now, idle=self._idle()):
             state.tally.offered += 1
@@ -198,7 +196,8 @@ class Batcher(Generic[P, R]):
 
         A busy loop comes to it only after all that is ready to be read, and the scorer would be idle so long.
         """
-        self._executor.collect()
+        if self._scoring is not None:
+            self._executor.collect()
 
     def _admit(self, state: LaneState, request: P, rows: int, due_at: float, priority: Priority) -> Ticket:
         """A ticket in line, or a refusal by name."""

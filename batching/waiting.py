@@ -73,11 +73,6 @@ class Ticket:
         self.queue_seconds = 0.0
         self.score_seconds = 0.0
 
-    @property
-    def gone(self) -> bool:
-        """The caller left, or has its outcome already."""
-        return self.future.done()
-
     def take_answer(self) -> Any:
         """The answer, which does not stay: an error holds whoever it is raised to, and so what they have this from."""
         answer, self.answer = self.answer, None
@@ -109,8 +104,7 @@ class WaitingLine:
         return sum(map(len, self._classes))
 
     def __iter__(self) -> Iterator[Ticket]:
-        for tickets in self._classes:
-            yield from tickets
+        return iter(self.everybody())
 
     def call_next(self) -> Ticket | None:
         """Who is next. Whoever had a turn steps back behind its class first."""
@@ -235,7 +229,7 @@ def cut_one_by_one(line: WaitingLine, lane: Any, model: CostModel, now: float) -
     """What `cut` takes, for all lines."""
     taken, due_at = Cut(lane), inf
     while taken.rows < line.limit_rows and (ticket := line.call_next()) is not None:
-        if ticket.future.done():  # it is gone
+        if ticket.future.done():  # whoever it was left, or has an outcome already
             line.leave(ticket)
             continue
         if not taken.tickets:
